@@ -1,0 +1,29 @@
+# Two commands: `make demo` and `make test`.  Both create .venv themselves.
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test check protos install
+
+demo: $(INSTALLED)
+	$(BIN)/python scripts/demo.py
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python scripts/generate_protos.py --check
+	$(BIN)/python -m pytest tests/unit/test_architecture.py
+
+protos: $(INSTALLED)
+	$(BIN)/python scripts/generate_protos.py
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[service,dev]'
+	touch $@

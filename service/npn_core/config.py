@@ -1,0 +1,140 @@
+"""What a job asks for, every default filled in.  Frozen; validated where it is made."""
+
+import math
+from dataclasses import dataclass, field
+
+from .errors import InvalidInput
+
+COST_KINDS = ("params", "macs", "bytes")
+
+
+def _require(condition: bool, name: str, message: str) -> None:
+    if not condition:
+        raise InvalidInput(name, message)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """Upper limits of the compact network.  At least one is set.
+
+    `max_params` counts elements of parameters, biases included; `max_macs` multiply-adds of one sample;
+    `max_bytes` the tensor payload of `model.safetensors`.
+    """
+
+    max_params: int | None = None
+    max_macs: int | None = None
+    max_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(bool(self.limits), "budget", "budget sets no limit; set max_params, max_macs or max_bytes")
+        for kind, limit in self.limits.items():
+            _require(limit > 0, f"budget.max_{kind}", f"max_{kind} is {limit}; it must be at least 1")
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """The limits that are set, by cost kind."""
+        pairs = zip(COST_KINDS, (self.max_params, self.max_macs, self.max_bytes), strict=True)
+        return {kind: limit for kind, limit in pairs if limit is not None}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KSchedule:
+    """The plasticity k over the stages: infinite in stage 1, `start` to `end` in stage 2, hard in stage 3.
+
+    Fractions are of all epochs; what is left is stage 3.
+    """
+
+    dense_fraction: float = 0.25
+    plastic_fraction: float = 0.45
+    start: float = 2.0
+    end: float = 40.0
+
+    def __post_init__(self) -> None:
+        for name in ("dense_fraction", "plastic_fraction"):
+            value = getattr(self, name)
+            _require(0 <= value <= 1, f"training.k.{name}", f"{name} is {value}; it must be between 0 and 1")
+        _require(
+            self.dense_fraction + self.plastic_fraction <= 1,
+            "training.k",
+            "dense_fraction and plastic_fraction add up to more than 1",
+        )
+        for name in ("start", "end"):
+            value = getattr(self, name)
+            ok = math.isfinite(value) and value > 0
+            _require(ok, f"training.k.{name}", f"k {name} is {value}; it must be a positive finite number")
+        _require(self.end >= self.start, "training.k.end", "k must not fall: end is below start")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preprocessing:
+    """x -> (x * scale - mean) / std per channel.  `mode` is "auto", "none" or "fixed"."""
+
+    mode: str = "auto"
+    scale: float | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        at = "training.preprocessing"
+        _require(
+            self.mode in ("auto", "none", "fixed"),
+            f"{at}.mode",
+            f"mode is {self.mode!r}; it must be auto, none or fixed",
+        )
+        given = self.scale is not None or bool(self.mean) or bool(self.std)
+        _require(self.mode == "fixed" or not given, at, "scale, mean and std go with mode fixed alone")
+        if self.mode == "fixed":
+            _require(self.scale is not None, f"{at}.scale", "mode fixed needs a scale")
+            _require(len(self.mean) == len(self.std), at, "mean and std must have as many entries")
+            _require(all(s > 0 for s in self.std), f"{at}.std", "every std must be above 0")
+
+
+ESTIMATORS = ("disarm", "arm", "ar")
+LOSSES = ("cross_entropy",)
+AUGMENTS = ("none",)
+MASKS = ("learned", "random", "magnitude")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """How the network is trained.  `lr` and `gate_lr` are the rates of Adam for weights and gates.
+
+    `mask` is for benchmarks: "random" and "magnitude" replace what the gates learned by a mask of the same
+    budget, so that anybody can see whether learning them was worth it.
+    """
+
+    epochs: int = 20
+    batch_size: int = 128
+    lr: float = 1e-3
+    gate_lr: float = 0.01
+    weight_decay: float = 0.0
+    k: KSchedule = field(default_factory=KSchedule)
+    estimator: str = "disarm"
+    loss: str = "cross_entropy"
+    augment: str = "none"
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    seed: int = 0
+    threads: int = 1
+    mask: str = "learned"
+
+    def __post_init__(self) -> None:
+        for name, low in (("epochs", 1), ("batch_size", 1), ("threads", 1)):
+            value = getattr(self, name)
+            _require(value >= low, f"training.{name}", f"{name} is {value}; it must be at least {low}")
+        for name in ("lr", "gate_lr"):
+            value = getattr(self, name)
+            ok = math.isfinite(value) and value > 0
+            _require(ok, f"training.{name}", f"{name} is {value}; it must be a positive finite number")
+        ok = math.isfinite(self.weight_decay) and self.weight_decay >= 0
+        _require(ok, "training.weight_decay", f"weight_decay is {self.weight_decay}; it must not be negative")
+        _require(
+            0 <= self.seed < 2**63, "training.seed", f"seed is {self.seed}; it must lie between 0 and 2**63-1"
+        )
+        for name, known in (
+            ("estimator", ESTIMATORS),
+            ("loss", LOSSES),
+            ("augment", AUGMENTS),
+            ("mask", MASKS),
+        ):
+            value = getattr(self, name)
+            _require(value in known, f"training.{name}", f"unknown {name} {value!r}; known: {', '.join(known)}")

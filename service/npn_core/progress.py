@@ -1,0 +1,93 @@
+"""What the loop says while it runs, and what it returns at the end."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Stage(Enum):
+    """What part of the method is running."""
+
+    PREPARE = "prepare"
+    DENSE = "dense"
+    PLASTIC = "plastic"
+    FINE_TUNE = "fine_tune"
+    EXPORT = "export"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """What a network costs: parameters, multiply-adds per sample, bytes of tensors."""
+
+    params: int
+    macs: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CostProgress:
+    """How one budgeted cost stands: in expectation, and for the mask that hardening now would give."""
+
+    kind: str
+    expected: float
+    hard: int
+    budget: int
+    multiplier: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupProgress:
+    """One group now: units whose gate is open at hardening, mean gate entropy in bits."""
+
+    name: str
+    size: int
+    active: int
+    entropy: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Metric:
+    """A measured value with its 95 % interval, where there is one."""
+
+    name: str
+    value: float
+    higher_is_better: bool = True
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """One report of the loop.  `time_left` is in seconds; `k` is infinite in stages 1 and 3."""
+
+    step: int
+    steps: int
+    epoch: int
+    epochs: int
+    stage: Stage
+    k: float
+    loss: float
+    metrics: tuple[Metric, ...]
+    costs: tuple[CostProgress, ...]
+    groups: tuple[GroupProgress, ...]
+    samples_per_second: float
+    time_left: float
+    warning: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupPlan:
+    """A group of units that can be removed one by one.  `kind` is "channel", "neuron" or "feature"."""
+
+    name: str
+    kind: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What a job comes to, known before it trains."""
+
+    dense: Cost
+    smallest: Cost
+    groups: tuple[GroupPlan, ...]
+    warnings: tuple[str, ...] = ()
