@@ -137,4 +137,6 @@ class Training:
             ("mask", MASKS),
         ):
             value = getattr(self, name)
-            _require(value in known, f"training.{name}", f"unknown {name} {value!r}; known: {', '.join(known)}")
+            _require(
+                value in known, f"training.{name}", f"unknown {name} {value!r}; known: {', '.join(known)}"
+            )

@@ -1,10 +1,10 @@
 """What can go wrong in the method.
 
-    CoreError
-    ├── InvalidInput            the job cannot run as asked: names the field and what would be right
-    │   └── InfeasibleBudget    no network that the method can return meets the budget
-    ├── TrainingDiverged        the loss became NaN or infinite
-    └── Stopped                 the caller asked the loop to stop
+CoreError
+├── InvalidInput            the job cannot run as asked: names the field and what would be right
+│   └── InfeasibleBudget    no network that the method can return meets the budget
+├── TrainingDiverged        the loss became NaN or infinite
+└── Stopped                 the caller asked the loop to stop
 """
 
 

@@ -1,0 +1,88 @@
+"""What the service refuses, and why.
+
+    ServiceError
+    ├── InvalidRequest        a field of the request is wrong
+    ├── NotFound              no such resource, or not the caller's
+    ├── AlreadyExists         the request_id belongs to another request
+    ├── WrongState            the resource's state does not allow the call
+    ├── EventsExpired         the watch resumes after an event that is no longer kept
+    ├── LimitExceeded         a size, count or quota is exceeded
+    ├── Unavailable           try again: draining, or a dependency does not answer
+    └── LostLease             this attempt is not the job's current one any more
+
+`rpc/status.py` maps each leaf to a gRPC status; a test fails when one is missing.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FieldViolation:
+    """One wrong field: its path in the request and what would be right."""
+
+    field: str
+    description: str
+
+
+class ServiceError(Exception):
+    """Root of the tree.  `reason` is a stable UPPER_SNAKE_CASE code for ErrorInfo."""
+
+    reason = "INTERNAL"
+
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if reason is not None:
+            self.reason = reason
+
+
+class InvalidRequest(ServiceError):
+    """A field of the request is wrong."""
+
+    reason = "INVALID_FIELD"
+
+    def __init__(self, field: str, message: str, *, reason: str | None = None) -> None:
+        super().__init__(message, reason=reason)
+        self.violations = (FieldViolation(field=field, description=message),)
+
+
+class NotFound(ServiceError):
+    """No such resource, or not the caller's."""
+
+    reason = "NOT_FOUND"
+
+
+class AlreadyExists(ServiceError):
+    """The request_id belongs to another request."""
+
+    reason = "REQUEST_ID_REUSED"
+
+
+class WrongState(ServiceError):
+    """The resource's state does not allow the call."""
+
+    reason = "WRONG_STATE"
+
+
+class EventsExpired(ServiceError):
+    """The watch resumes after an event that is no longer kept."""
+
+    reason = "EVENTS_EXPIRED"
+
+
+class LimitExceeded(ServiceError):
+    """A size, count or quota is exceeded."""
+
+    reason = "LIMIT_EXCEEDED"
+
+
+class Unavailable(ServiceError):
+    """Try again: draining, or a dependency does not answer."""
+
+    reason = "UNAVAILABLE"
+
+
+class LostLease(ServiceError):
+    """This attempt is not the job's current one any more."""
+
+    reason = "LOST_LEASE"

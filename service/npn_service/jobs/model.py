@@ -1,0 +1,194 @@
+"""What a job is: frozen data, and the one table of its state changes.  Knows no transport and no database."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from types import MappingProxyType
+
+from npn_core.config import Budget, Training
+from npn_core.progress import Cost, Metric, Plan, Progress
+
+
+class State(Enum):
+    """Where a job is in its life."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def done(self) -> bool:
+        """Whether no further change can come."""
+        return not TRANSITIONS[self]
+
+
+# Every other pair raises.  RUNNING -> QUEUED is a new attempt.
+TRANSITIONS: Mapping[State, frozenset[State]] = MappingProxyType(
+    {
+        State.QUEUED: frozenset({State.RUNNING, State.CANCELLED, State.FAILED}),
+        State.RUNNING: frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLING, State.QUEUED}),
+        State.CANCELLING: frozenset({State.CANCELLED, State.SUCCEEDED, State.FAILED}),
+        State.SUCCEEDED: frozenset(),
+        State.FAILED: frozenset(),
+        State.CANCELLED: frozenset(),
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArchitectureModel:
+    """A network of the catalogue."""
+
+    name: str
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetRef:
+    """Where the data are: `uri` as the caller gave it ("objects/{id}")."""
+
+    uri: str
+    layout: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetInfo:
+    """What headers and labels tell of a dataset."""
+
+    train_samples: int
+    validation_samples: int
+    test_samples: int
+    input_shape: tuple[int, ...]
+    classes: int
+    dtype: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobSpec:
+    """What the caller asked for, every default filled in; never changes."""
+
+    model: ArchitectureModel
+    dataset: DatasetRef
+    budget: Budget
+    training: Training
+    labels: Mapping[str, str] = field(default_factory=dict)
+    priority: int = 0
+    max_duration: float | None = None  # seconds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobPlan:
+    """What the inspector found before the job was queued."""
+
+    plan: Plan
+    dataset: DatasetInfo
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobError:
+    """Why a job failed.  `code` is a google.rpc.Code number; `field` is set for bad input."""
+
+    code: int
+    reason: str
+    message: str
+    field: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArtifactFile:
+    """One file of the artifact.  The bytes lie at the attempt's prefix + `path`."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobResult:
+    """What a job that succeeded gives.  `train_time` in seconds."""
+
+    dense: Cost
+    compact: Cost
+    metrics: tuple[Metric, ...]
+    files: tuple[ArtifactFile, ...]
+    train_time: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """A job at one moment.  `sequence` numbers its newest event, from 1."""
+
+    id: str
+    owner: str
+    creator: str
+    state: State
+    spec: JobSpec
+    plan: JobPlan
+    create_time: datetime
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    sequence: int = 1
+    attempt: int = 0
+    wait_reason: str = ""
+    progress: Progress | None = None
+    error: JobError | None = None
+    result: JobResult | None = None
+
+    @property
+    def name(self) -> str:
+        """Resource name."""
+        return f"jobs/{self.id}"
+
+    @property
+    def attempt_prefix(self) -> str:
+        """Object-key prefix of the current attempt's output."""
+        return f"jobs/{self.id}/attempts/{self.attempt}/"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """One numbered thing that happened to a job.  Exactly one of `job` and `progress` is set."""
+
+    sequence: int
+    time: datetime
+    job: Job | None = None
+    progress: Progress | None = None
+
+
+class UploadState(Enum):
+    """Whether an upload still takes bytes."""
+
+    OPEN = "open"
+    COMPLETE = "complete"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileSpec:
+    """One file of an upload: relative path, size in bytes, SHA-256 in lower-case hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Upload:
+    """An upload, or, once complete, the object it became (`object_id`)."""
+
+    id: str
+    owner: str
+    state: UploadState
+    files: tuple[FileSpec, ...]
+    create_time: datetime
+    expire_time: datetime
+    object_id: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Resource name."""
+        return f"uploads/{self.id}"

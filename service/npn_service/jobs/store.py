@@ -1,0 +1,115 @@
+"""The JobStore port: what the service asks of its database.
+
+Every method is one transaction and synchronous; the server calls it from a bounded thread pool, never on the
+event loop.  Rows carry an owner; a resource of another owner is NotFound.  Times are the database's.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from npn_core.progress import Progress
+
+from .model import Event, FileSpec, Job, JobError, JobPlan, JobResult, JobSpec, State, Upload
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobFilter:
+    """Which jobs a list shows: equal state, equal labels, create_time bounds (inclusive)."""
+
+    state: State | None = None
+    labels: Mapping[str, str] | None = None
+    created_from: datetime | None = None
+    created_to: datetime | None = None
+
+
+class JobStore(Protocol):
+    """Jobs, their attempts, events, request ids and uploads."""
+
+    def create_job(
+        self, *, owner: str, creator: str, spec: JobSpec, plan: JobPlan, request_id: str, request_hash: str
+    ) -> Job:
+        """Queue a job, or return the job of the same `request_id`.
+
+        Raises AlreadyExists when the request_id was used with another `request_hash`.
+        """
+
+    def find_request(self, *, owner: str, request_id: str, request_hash: str) -> Job | None:
+        """The job of an earlier request; AlreadyExists when its hash differs; None when unknown."""
+
+    def get_job(self, *, owner: str, job_id: str) -> Job:
+        """Raises NotFound."""
+
+    def list_jobs(
+        self, *, owner: str, where: JobFilter, page_size: int, page_token: str
+    ) -> tuple[Sequence[Job], str]:
+        """Newest first, keyset pages; the token of the next page, empty on the last.
+
+        Raises InvalidRequest on a token that this filter did not give.
+        """
+
+    def cancel_job(self, *, owner: str, job_id: str) -> Job:
+        """QUEUED -> CANCELLED, RUNNING -> CANCELLING; idempotent on both; WrongState on SUCCEEDED, FAILED."""
+
+    def delete_job(self, *, owner: str, job_id: str) -> Job:
+        """Remove a finished job; returns what it was.  Raises WrongState while it is not done."""
+
+    def events_after(self, *, owner: str, job_id: str, sequence: int, limit: int = 100) -> Sequence[Event]:
+        """Events with a higher number, in order.  Raises NotFound, EventsExpired."""
+
+    def lease_job(self, *, host: str, lease_seconds: float) -> Job | None:
+        """QUEUED -> RUNNING with a new attempt for the next job in line (priority, then age); None if none."""
+
+    def renew_lease(self, *, job_id: str, attempt: int, lease_seconds: float) -> State:
+        """Extend the lease; returns the state (CANCELLING asks the worker to stop).  Raises LostLease."""
+
+    def record_progress(self, *, job_id: str, attempt: int, progress: Progress) -> None:
+        """Store the newest progress as an event.  Raises LostLease."""
+
+    def finish_job(self, *, job_id: str, attempt: int, result: JobResult) -> Job:
+        """-> SUCCEEDED, if the attempt is current.  Raises LostLease."""
+
+    def fail_job(self, *, job_id: str, attempt: int, error: JobError) -> Job:
+        """-> FAILED, if the attempt is current.  Raises LostLease."""
+
+    def confirm_cancel(self, *, job_id: str, attempt: int) -> Job:
+        """CANCELLING -> CANCELLED, if the attempt is current.  Raises LostLease."""
+
+    def release_job(self, *, job_id: str, attempt: int, cause: str, counts: bool) -> Job:
+        """RUNNING -> QUEUED after an attempt that ended through no fault of the job.
+
+        CANCELLING -> CANCELLED.  With `counts` the attempt counts towards the limit of 3 in a row;
+        beyond it the job is FAILED with `cause`.  A drain does not count.  Raises LostLease.
+        """
+
+    def expire_leases(self) -> Sequence[Job]:
+        """Release (counting) every running job whose lease has passed; returns them."""
+
+    def count_by_state(self) -> Mapping[State, int]:
+        """Jobs of all owners, by state."""
+
+    def create_upload(
+        self, *, owner: str, files: Sequence[FileSpec], request_id: str, lifetime_seconds: float
+    ) -> Upload:
+        """A new open upload, or the one of the same request_id; complete at once when the owner already
+        has an object with the same files.
+        """
+
+    def get_upload(self, *, owner: str, upload_id: str) -> Upload:
+        """Raises NotFound."""
+
+    def list_uploads(self, *, owner: str, page_size: int, page_token: str) -> tuple[Sequence[Upload], str]:
+        """Newest first, keyset pages."""
+
+    def complete_upload(self, *, owner: str, upload_id: str, object_id: str) -> Upload:
+        """OPEN -> COMPLETE; idempotent: a complete upload keeps its object."""
+
+    def delete_upload(self, *, owner: str, upload_id: str) -> Upload:
+        """Remove an open upload.  Raises NotFound, WrongState when complete."""
+
+    def get_object(self, *, owner: str, object_id: str) -> Sequence[FileSpec]:
+        """The files of an object.  Raises NotFound."""
+
+    def close(self) -> None:
+        """Release connections."""
