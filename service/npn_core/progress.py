@@ -91,3 +91,20 @@ class Plan:
     smallest: Cost
     groups: tuple[GroupPlan, ...]
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetInfo:
+    """What headers and labels tell of a dataset.
+
+    `input_shape` is the shape of one sample as the network takes it (C,H,W or F); `dtype` that of the
+    samples as stored ("uint8"); `notes` say what a user should know, for example which arrays are ignored.
+    """
+
+    train_samples: int
+    validation_samples: int
+    test_samples: int
+    input_shape: tuple[int, ...]
+    classes: int
+    dtype: str
+    notes: tuple[str, ...] = ()

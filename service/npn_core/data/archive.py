@@ -1,0 +1,66 @@
+"""Named arrays in a file that a client uploaded: what every format of them has in common.
+
+A reader looks at headers first, in bounded time and memory, and hands out plain numeric arrays alone; nothing
+is unpickled or evaluated.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npn_core.errors import InvalidInput
+
+Array = NDArray[Any]
+
+MAX_ELEMENTS = 1 << 30  # of one array; 4 GiB as float32
+MAX_RANK = 4
+
+SAMPLES = ("x_train", "x_test", "x_val")
+LABELS = ("y_train", "y_test", "y_val")
+NAMES = frozenset(SAMPLES + LABELS)
+
+
+def refuse(reason: str, message: str) -> InvalidInput:
+    """The error for a dataset that cannot be used."""
+    return InvalidInput("dataset.uri", message, reason=reason)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArrayHeader:
+    """Name, dtype and shape of an array that has not been read."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.shape) > MAX_RANK:
+            raise refuse("DATASET_SHAPES", f"{self.name} has {len(self.shape)} axes; at most {MAX_RANK}")
+        if math.prod(self.shape) > MAX_ELEMENTS:
+            raise refuse(
+                "DATASET_TOO_LARGE", f"{self.name} has shape {self.shape}; at most {MAX_ELEMENTS:,} elements"
+            )
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the array's data."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+class Archive(Protocol):
+    """The dataset's arrays in one file.  Every refusal is an InvalidInput on "dataset.uri"."""
+
+    @property
+    def headers(self) -> Mapping[str, ArrayHeader]:
+        """Headers of the arrays in NAMES that the file has."""
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Names of the other arrays, sorted."""
+
+    def read(self, name: str) -> Array:
+        """The array, C-contiguous, writable and in this machine's byte order."""

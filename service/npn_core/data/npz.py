@@ -1,0 +1,168 @@
+"""NumPy's .npz: a zip of .npy arrays, read without trusting either.
+
+Formats: numpy.lib.format, and PKWARE's APPNOTE.TXT, sections 4.3.14 to 4.3.16.
+"""
+
+import os
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import IO
+
+import numpy as np
+
+from .archive import MAX_RANK, NAMES, Array, ArrayHeader, refuse
+
+MAX_ENTRIES = 1000
+MAX_DIRECTORY_BYTES = 1 << 20
+MAX_RATIO = 300  # of all arrays to the file; images compress less than tenfold
+FREE_BYTES = 64 << 20  # small files may expand more: 64 MiB is harmless
+MAX_HEADER_BYTES = 4096
+_CHUNK = 1 << 20
+
+_MAGIC = re.compile(rb"\x93NUMPY([\x01\x02])\x00", re.DOTALL)
+_FIELD = re.compile(r"\s*'(\w+)'\s*:\s*(?:'([^']*)'|(True|False)|\(([\d\s,]*)\))\s*,?", re.ASCII)
+_PLAIN_DTYPE = re.compile(r"[<>=|]?(?:b1|[iu][1248]|f[248])")
+# What zipfile raises on damaged input.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    ValueError,
+)
+
+
+class NpzArchive:
+    """The arrays of an .npz file; see `Archive`."""
+
+    def __init__(self, path: Path) -> None:
+        """Read and check the directory and the headers; raises InvalidInput."""
+        self._path = path
+        with path.open("rb") as file:
+            try:
+                _check_directory(file)
+                with zipfile.ZipFile(file) as archive:
+                    names = _check_entries(archive.infolist(), path.stat().st_size)
+                    self._layouts = {name: _read_header(archive, name) for name in names & NAMES}
+            except _DAMAGED:
+                message = "the file is no intact npz; write it with numpy.savez"
+                raise refuse("DATASET_NOT_NPZ", message) from None
+        self.ignored = tuple(sorted(names - NAMES))
+
+    @property
+    def headers(self) -> Mapping[str, ArrayHeader]:
+        """Headers of the dataset's arrays."""
+        return MappingProxyType({name: header for name, (header, _, _) in self._layouts.items()})
+
+    def read(self, name: str) -> Array:
+        """The array; raises InvalidInput where its bytes are damaged."""
+        header, offset, fortran = self._layouts[name]
+        array = np.empty(header.shape[::-1] if fortran else header.shape, header.dtype)
+        try:
+            with zipfile.ZipFile(self._path) as archive, archive.open(f"{name}.npy") as file:
+                file.read(offset)
+                target, done = array.reshape(-1).view(np.uint8), 0
+                while done < header.nbytes:
+                    chunk = file.read(min(_CHUNK, header.nbytes - done))
+                    if not chunk:
+                        raise EOFError
+                    target[done : done + len(chunk)] = np.frombuffer(chunk, np.uint8)
+                    done += len(chunk)
+        except _DAMAGED:
+            raise refuse("DATASET_NOT_NPZ", f"{name} is damaged; write the file again") from None
+        ordered = array.T if fortran else array
+        return np.ascontiguousarray(ordered, dtype=header.dtype.newbyteorder("="))
+
+
+def _check_directory(file: IO[bytes]) -> None:
+    """Bound the zip's directory before `zipfile` reads it whole."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 98))
+    tail = file.read()
+    end, locator, end64 = tail[-22:], tail[-42:-22], tail[-98:-42]
+    if len(end) < 22 or end[:4] != b"PK\x05\x06" or end[-2:] != b"\x00\x00":
+        raise zipfile.BadZipFile("no end of directory, or a comment behind it")
+    (length,) = struct.unpack_from("<L", end, 12)
+    if locator[:4] == b"PK\x06\x07":  # zip64: the end record proper lies before its locator
+        (position,) = struct.unpack_from("<Q", locator, 8)
+        if end64[:4] != b"PK\x06\x06" or position != size - 98:
+            raise zipfile.BadZipFile("the zip64 end of directory is not where it must be")
+        (length,) = struct.unpack_from("<Q", end64, 40)
+    if length > MAX_DIRECTORY_BYTES:
+        raise refuse("DATASET_TOO_LARGE", f"the npz has too many entries; at most {MAX_ENTRIES}")
+
+
+def _check_entries(entries: list[zipfile.ZipInfo], file_size: int) -> set[str]:
+    """The names of the arrays; what does not end in .npy is none."""
+    if len(entries) > MAX_ENTRIES:
+        raise refuse("DATASET_TOO_LARGE", f"the npz has {len(entries)} entries; at most {MAX_ENTRIES}")
+    files = {entry.filename for entry in entries}
+    if len(files) != len(entries):
+        raise refuse("DATASET_NAMES", "the npz holds two arrays of the same name")
+    if any(entry.flag_bits & 0x1 for entry in entries):
+        raise refuse("DATASET_NOT_NPZ", "the npz is encrypted; write it with numpy.savez")
+    expanded = sum(entry.file_size for entry in entries)
+    if expanded > max(FREE_BYTES, MAX_RATIO * file_size):
+        raise refuse(
+            "DATASET_TOO_LARGE",
+            f"the npz expands from {file_size:,} to {expanded:,} bytes; at most {MAX_RATIO} times its size",
+        )
+    return {file.removesuffix(".npy") for file in files if file.endswith(".npy")}
+
+
+def _read_header(archive: zipfile.ZipFile, name: str) -> tuple[ArrayHeader, int, bool]:
+    """Header, offset of the data in the entry, and whether the data are in Fortran's order."""
+    entry = archive.getinfo(f"{name}.npy")
+    with archive.open(entry) as file:
+        magic = _MAGIC.match(file.read(8))
+        if magic is None:
+            raise refuse("DATASET_NOT_NPZ", f"{name} is no npy array; write the file with numpy.savez")
+        length_format = "<H" if magic[1] == b"\x01" else "<L"
+        length_bytes = struct.calcsize(length_format)
+        (length,) = struct.unpack(length_format, file.read(length_bytes))
+        if length > MAX_HEADER_BYTES:
+            raise refuse("DATASET_DTYPE", f"{name} has a header of {length:,} bytes; a plain array has less")
+        text = file.read(length).decode("latin-1")
+    header, fortran = _parse_header(text, name)
+    offset = 8 + length_bytes + length
+    if entry.file_size != offset + header.nbytes:
+        raise refuse(
+            "DATASET_NOT_NPZ",
+            f"{name} is damaged: its header says {header.nbytes:,} bytes, the file holds "
+            f"{entry.file_size - offset:,}",
+        )
+    return header, offset, fortran
+
+
+def _parse_header(text: str, name: str) -> tuple[ArrayHeader, bool]:
+    """Parse the header's dict literal by its grammar, so that nothing is evaluated."""
+    body = text.strip()
+    found: dict[str, re.Match[str]] = {}
+    position = 1
+    while match := _FIELD.match(body, position):
+        found[match[1]] = match
+        position = match.end()
+    complete = body[:1] == "{" and body[position:].strip() == "}"
+    if not complete or set(found) != {"descr", "fortran_order", "shape"}:
+        raise refuse("DATASET_DTYPE", f"{name} is no plain array of numbers; structured arrays are not read")
+    descr, fortran, shape = found["descr"][2], found["fortran_order"][3], found["shape"][4]
+    if descr is None or fortran is None or shape is None:
+        raise refuse("DATASET_NOT_NPZ", f"{name} has a malformed header; write the file with numpy.savez")
+    if descr.lstrip("<>=|").startswith("O"):
+        raise refuse(
+            "DATASET_PICKLED", f"{name} holds pickled Python objects, which are never read; store numbers"
+        )
+    if not _PLAIN_DTYPE.fullmatch(descr):
+        raise refuse("DATASET_DTYPE", f"{name} has dtype {descr!r:.20}; it must be a plain number type")
+    sizes = [part.strip() for part in shape.split(",") if part.strip()]
+    if len(sizes) > MAX_RANK or not all(re.fullmatch("[0-9]{1,12}", size, re.ASCII) for size in sizes):
+        raise refuse("DATASET_SHAPES", f"{name} must have at most {MAX_RANK} axes of a plain size")
+    dims = tuple(int(size) for size in sizes)
+    return ArrayHeader(name=name, dtype=np.dtype(descr), shape=dims), fortran == "True"

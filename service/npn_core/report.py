@@ -1,0 +1,169 @@
+"""The artifact's JSON documents: what was done, the proof of it, and which units stayed."""
+
+import json
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TypeVar
+
+from .config import Budget, Training
+from .progress import Cost, DatasetInfo
+from .strict_json import DocumentError, from_json, to_json
+
+FORMAT_VERSION = 1
+_Z_95 = 1.959963984540054  # the 97.5 % point of the standard normal distribution
+
+
+def wilson(correct: int, total: int) -> tuple[float, float]:
+    """The 95 % Wilson score interval of a proportion (Wilson, JASA 22, 1927)."""
+    if not 0 <= correct <= total or total == 0:
+        raise ValueError(f"{correct} of {total} is no proportion")
+    p, z2 = correct / total, _Z_95**2
+    centre = (p + z2 / (2 * total)) / (1 + z2 / total)
+    half = _Z_95 / (1 + z2 / total) * math.sqrt(p * (1 - p) / total + z2 / (4 * total**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accuracy:
+    """Share of samples classified rightly, between 0 and 1, with its 95 % interval."""
+
+    correct: int
+    total: int
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, correct: int, total: int) -> "Accuracy":
+        """From counts."""
+        low, high = wilson(correct, total)
+        return cls(correct=correct, total=total, value=correct / total, low=low, high=high)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accuracies:
+    """The network with all units awake, and the compact one."""
+
+    dense_validation: Accuracy
+    dense_test: Accuracy
+    compact_validation: Accuracy
+    compact_test: Accuracy
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AppliedPreprocessing:
+    """What the network takes: (x * scale - mean) / std, per channel (one entry for flat samples)."""
+
+    scale: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hardening:
+    """How the stochastic gates became a fixed mask.
+
+    Costs are by budgeted kind ("params"), the mean gate entropy in bits by group.  `units_changed` counts the
+    units that repair opened or closed.
+    """
+
+    expected_cost: Mapping[str, float]
+    hard_cost_before_repair: Mapping[str, int]
+    gate_entropy: Mapping[str, float]
+    units_changed: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Versions:
+    """What the network was trained with.  `cpu` is the instruction set that torch's kernels use."""
+
+    npn: str
+    torch: str
+    python: str
+    cpu: str
+
+    @classmethod
+    def current(cls) -> "Versions":
+        """Of this process."""
+        import torch
+
+        return cls(
+            npn=version("npn-compression"),
+            torch=torch.__version__,
+            python=platform.python_version(),
+            cpu=torch.backends.cpu.get_cpu_capability(),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """report.json: what was asked, what came out, and the proof, recounted on the compact network.
+
+    `largest_difference` is the largest absolute difference between the outputs of the gated network, with the
+    final weights written back, and of the compact one.  `seeds` are by use, `timings` in seconds by stage.
+    """
+
+    format_version: int = FORMAT_VERSION
+    budget: Budget
+    dense: Cost
+    compact: Cost
+    largest_difference: float
+    accuracies: Accuracies
+    hardening: Hardening
+    preprocessing: AppliedPreprocessing
+    dataset: DatasetInfo
+    training: Training
+    seeds: Mapping[str, int]
+    versions: Versions
+    timings: Mapping[str, float]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeptUnits:
+    """The units of one group that stayed: ascending indices into the group's `size` units."""
+
+    name: str
+    kind: str
+    size: int
+    kept: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        ascending = all(a < b for a, b in zip(self.kept, self.kept[1:], strict=False))
+        if not ascending or (self.kept and not 0 <= self.kept[0] <= self.kept[-1] < self.size):
+            raise DocumentError(f"kept units of {self.name!r} are not ascending indices below {self.size}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArchitectureDocument:
+    """architecture.json: the network that was compressed, and which of its units stayed, per group."""
+
+    format_version: int = FORMAT_VERSION
+    name: str
+    params: Mapping[str, str]
+    input_shape: tuple[int, ...]
+    classes: int
+    groups: tuple[KeptUnits, ...]
+
+
+_Document = TypeVar("_Document", Report, ArchitectureDocument)
+
+
+def write_document(document: Report | ArchitectureDocument) -> str:
+    """The document as indented JSON, ending in a newline."""
+    return json.dumps(to_json(document), indent=2, allow_nan=False) + "\n"
+
+
+def read_document(expected: type[_Document], text: str) -> _Document:
+    """The document in `text`; raises DocumentError on another version, and on unknown or missing keys."""
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DocumentError(f"not JSON: {error}") from None
+    found = value.get("format_version") if isinstance(value, dict) else None
+    if found != FORMAT_VERSION:
+        raise DocumentError(f"format_version is {found!r}; this reader knows {FORMAT_VERSION}")
+    return from_json(expected, value)
