@@ -45,7 +45,7 @@ class KSchedule:
     """
 
     dense_fraction: float = 0.25
-    plastic_fraction: float = 0.45
+    plastic_fraction: float = 0.35
     start: float = 2.0
     end: float = 40.0
 
@@ -99,14 +99,15 @@ MASKS = ("learned", "random", "magnitude")
 class Training:
     """How the network is trained.  `lr` and `gate_lr` are the rates of Adam for weights and gates.
 
-    `mask` is for benchmarks: "random" and "magnitude" replace what the gates learned by a mask of the same
-    budget, so that anybody can see whether learning them was worth it.
+    `distillation` is the share of the dense network's soft answers in the targets of stage 3; at 0 it learns
+    from the labels alone.  `mask` is for benchmarks: "random" and "magnitude" replace what the gates learned
+    by a mask of the same budget, so that anybody can see whether learning them was worth it.
     """
 
     epochs: int = 20
     batch_size: int = 128
     lr: float = 1e-3
-    gate_lr: float = 0.01
+    gate_lr: float = 0.02
     weight_decay: float = 0.0
     k: KSchedule = field(default_factory=KSchedule)
     estimator: str = "disarm"
@@ -115,12 +116,18 @@ class Training:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     seed: int = 0
     threads: int = 1
+    distillation: float = 1.0
     mask: str = "learned"
 
     def __post_init__(self) -> None:
         for name, low in (("epochs", 1), ("batch_size", 1), ("threads", 1)):
             value = getattr(self, name)
             _require(value >= low, f"training.{name}", f"{name} is {value}; it must be at least {low}")
+        _require(
+            0 <= self.distillation <= 1,
+            "training.distillation",
+            f"distillation is {self.distillation}; it must be between 0 and 1",
+        )
         for name in ("lr", "gate_lr"):
             value = getattr(self, name)
             ok = math.isfinite(value) and value > 0

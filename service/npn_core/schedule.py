@@ -1,0 +1,43 @@
+"""The three stages, and k as a function of the step."""
+
+import math
+from dataclasses import dataclass
+
+from .config import KSchedule
+from .progress import Stage
+
+K_HOLD = 0.5  # the share of stage 2 in which k stays at its start, while units are sorted out
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Schedule:
+    """Stage boundaries in epochs: stage 1 [0, dense), stage 2 [dense, plastic), stage 3 [plastic, epochs)."""
+
+    epochs: int
+    dense: int
+    plastic: int
+    k_start: float
+    k_end: float
+
+    @classmethod
+    def of(cls, epochs: int, k: KSchedule) -> "Schedule":
+        """Fractions rounded to whole epochs."""
+        dense = round(epochs * k.dense_fraction)
+        plastic = round(epochs * (k.dense_fraction + k.plastic_fraction))
+        return cls(epochs=epochs, dense=dense, plastic=plastic, k_start=k.start, k_end=k.end)
+
+    def stage(self, epoch: int) -> Stage:
+        """The stage of an epoch, counted from 0."""
+        if epoch < self.dense:
+            return Stage.DENSE
+        return Stage.PLASTIC if epoch < self.plastic else Stage.FINE_TUNE
+
+    def k(self, progress: float) -> float:
+        """k at `progress` in [0, 1] of stage 2: held at its start, then growing at a constant rate."""
+        rise = max(0.0, progress - K_HOLD) / (1 - K_HOLD)
+        return self.k_start * math.pow(self.k_end / self.k_start, rise)
+
+
+def half_cosine(progress: float, last: float = 0.0) -> float:
+    """A learning rate as a factor, at `progress` in [0, 1] of its stage: from 1 to `last`."""
+    return last + (1 - last) * 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,0 +1,174 @@
+"""One training step: the loss under a gate sample, its weight gradients, and the gradient of the gates."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .estimators import Estimator
+from .gated import Network, Noise, Pass, put, take
+from .gates import Gates, logits
+from .groups import Active
+from .optimizer import Update
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+BATCHES_TRACKED = "num_batches_tracked"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """The mean loss of a minibatch under a gate sample, and the gradients of the active slices."""
+
+    loss: float
+    updates: list[Update]
+
+
+class Sliced:
+    """Computes the active slices alone."""
+
+    def __init__(self, network: Network, loss: Loss) -> None:
+        self.network = network
+        self.loss = loss
+
+    def evaluate(self, x: Tensor, y: Tensor, active: Active, noise: Noise) -> float:
+        """The loss alone: no gradients, running statistics untouched."""
+        one = self.pass_(active, self.tensors(active), noise, update_stats=False)
+        with torch.no_grad():
+            return self.loss(self.network.run(x, one), y).item()
+
+    def differentiate(self, x: Tensor, y: Tensor, active: Active, noise: Noise) -> Evaluation:
+        """The loss and the gradients of the active slices; BatchNorm's statistics of active units move."""
+        network = self.network
+        tensors = self.tensors(active)
+        leaves = {name: tensors[name].detach().requires_grad_() for name in network.parameters}
+        loss = self.loss(network.run(x, self.pass_(active, tensors | leaves, noise, update_stats=True)), y)
+        gradients = _gradients(loss, list(leaves.values()))
+        for name, buffer in network.buffers.items():
+            self.store(name, buffer, tensors[name], active)
+        updates = [
+            Update(name=name, rows=rows, cols=cols, gradient=self.cut(gradient, rows, cols))
+            for name, gradient in zip(leaves, gradients, strict=True)
+            for rows, cols in [active.axes(network.axes[name])]
+        ]
+        return Evaluation(loss=loss.item(), updates=updates)
+
+    def tensors(self, active: Active) -> dict[str, Tensor]:
+        """The parameters and buffers that the pass computes with."""
+        network = self.network
+        return {
+            name: take(tensor.detach(), *active.axes(network.axes[name]))
+            for name, tensor in (network.parameters | network.buffers).items()
+        }
+
+    def pass_(
+        self, active: Active, tensors: dict[str, Tensor], noise: Noise | None, *, update_stats: bool
+    ) -> Pass:
+        """The pass that `Network.run` makes."""
+        return Pass(active=active, tensors=tensors, noise=noise, update_stats=update_stats)
+
+    def cut(self, gradient: Tensor, rows: Tensor | None, cols: Tensor | None) -> Tensor:
+        """The gradient of the active slice: here it is one already."""
+        return gradient
+
+    def store(self, name: str, buffer: Tensor, value: Tensor, active: Active) -> None:
+        """Write a buffer's active entries back."""
+        rows, cols = active.axes(self.network.axes[name])
+        if name.endswith(BATCHES_TRACKED):
+            buffer += 1
+        elif rows is not None:
+            put(buffer, rows, cols, value)
+
+
+class Masked(Sliced):
+    """Computes everything and multiplies the consumers' input weights by the gates."""
+
+    def tensors(self, active: Active) -> dict[str, Tensor]:
+        """Full-width parameters; copies of the buffers, because all of their entries move."""
+        network = self.network
+        parameters = {name: tensor.detach() for name, tensor in network.parameters.items()}
+        return parameters | {name: tensor.clone() for name, tensor in network.buffers.items()}
+
+    def pass_(
+        self, active: Active, tensors: dict[str, Tensor], noise: Noise | None, *, update_stats: bool
+    ) -> Pass:
+        """The whole network with gated weights."""
+        network = self.network
+        gated = {name: self.gate(name, tensor, active) for name, tensor in tensors.items()}
+        return Pass(active=network.everything, tensors=gated, noise=noise, update_stats=update_stats)
+
+    def gate(self, name: str, tensor: Tensor, active: Active) -> Tensor:
+        """The tensor times the gates of its input units."""
+        _, cols = active.axes(self.network.axes[name])
+        if cols is None or tensor.dim() < 2:
+            return tensor
+        z = torch.zeros(tensor.shape[1], dtype=tensor.dtype).index_fill_(0, cols, 1)
+        return tensor * z.view(1, -1, *(1 for _ in tensor.shape[2:]))
+
+    def cut(self, gradient: Tensor, rows: Tensor | None, cols: Tensor | None) -> Tensor:
+        """The gradient of the active slice."""
+        return take(gradient, rows, cols)
+
+    def store(self, name: str, buffer: Tensor, value: Tensor, active: Active) -> None:
+        """Write a buffer's active entries back."""
+        rows, cols = active.axes(self.network.axes[name])
+        if name.endswith(BATCHES_TRACKED):
+            buffer += 1
+        else:
+            put(buffer, rows, cols, take(value, rows, cols))
+
+
+def gated_outputs(network: Network, x: Tensor, active: Active) -> Tensor:
+    """Outputs (N, ...) in evaluation mode of the full network whose gates are open for `active`."""
+    masked = Masked(network, torch.nn.functional.cross_entropy)
+    with torch.no_grad():
+        return network.run(x, masked.pass_(active, masked.tensors(active), None, update_stats=False))
+
+
+def _gradients(loss: Tensor, leaves: list[Tensor]) -> list[Tensor]:
+    """Gradients, zero for what a sleeping layer cuts off from the loss."""
+    if not loss.requires_grad:
+        return [torch.zeros_like(leaf) for leaf in leaves]
+    gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
+    return [
+        torch.zeros_like(leaf) if gradient is None else gradient
+        for leaf, gradient in zip(leaves, gradients, strict=True)
+    ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GateStep:
+    """What a stage-2 minibatch tells: the weights' evaluation at b, and d E[loss] / d phi (G,)."""
+
+    evaluation: Evaluation
+    phi_gradient: Tensor
+
+
+def gate_step(
+    runner: Sliced,
+    gates: Gates,
+    k: float,
+    estimator: Estimator,
+    batch: tuple[Tensor, Tensor],
+    u: Tensor,
+    noise: Noise,
+) -> GateStep:
+    """Evaluate the loss at the sample of `u` (G,) and estimate its gradient in phi: k times that in a.
+
+    The antithetic evaluation uses BatchNorm in the same mode with its running statistics left alone, and the
+    same dropout noise; it is left out where both samples agree.  At k = inf phi has no gradient.
+    """
+    x, y = batch
+    b, b_antithetic = gates.sample(u, k)
+    network = runner.network
+    f_antithetic = None
+    if estimator.antithetic and not bool((b == b_antithetic).all()):
+        f_antithetic = runner.evaluate(x, y, network.active(b_antithetic), noise)
+    evaluation = runner.differentiate(x, y, network.active(b), noise)
+    if math.isinf(k):
+        return GateStep(evaluation=evaluation, phi_gradient=torch.zeros_like(gates.phi))
+    f = evaluation.loss
+    a = logits(gates.phi, k)
+    gradient = estimator.gradient(u, a, f, f if f_antithetic is None else f_antithetic)
+    return GateStep(evaluation=evaluation, phi_gradient=k * gradient * gates.awake)

@@ -1,0 +1,284 @@
+"""The loop: a generator of `Progress` through the three stages of Neural Plasticity Networks.
+
+Stage 1 trains the dense network and learns what its units are worth; stage 2 trains weights and gates
+together while multipliers drive the expected cost to the budget; then the gates harden to a mask that meets it
+exactly, and stage 3 fine-tunes the compact network on what the dense one says.
+"""
+
+import math
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx
+
+from .budget import Hardened, Multipliers, expected_costs, harden, uniform_probability
+from .config import Budget, Training
+from .cost import CostModel
+from .data import Data, batches, steps_per_epoch
+from .distillation import distillation_loss, soft_targets
+from .errors import Stopped, TrainingDiverged
+from .estimators import ESTIMATORS
+from .gated import Network, Noise
+from .gates import Gates
+from .groups import Active
+from .masks import magnitude_scores, random_scores
+from .meter import Meter
+from .observe import cost_progress, group_progress, validation_metrics
+from .optimizer import GateAdam, SlicedAdam
+from .progress import Metric, Progress, Stage
+from .saliency import Saliency, gate_gradients, initial_phi
+from .schedule import Schedule, half_cosine
+from .step import Evaluation, Sliced, gate_step
+from .surgery import compact, without_gates
+
+DENSE_LAST = 0.1  # the learning rate at the end of stage 1, as a factor
+PHI_CENTER, PHI_SPREAD, PHI_LIMIT = 1.5, 0.7, 3.0
+REPORT_SECONDS = 0.5
+
+
+@dataclass(kw_only=True, slots=True)
+class Generators:
+    """Every random number of a job: the order of the data, the gates, dropout, and the baseline masks."""
+
+    order: torch.Generator
+    gates: torch.Generator
+    noise: torch.Generator
+    masks: torch.Generator
+
+    @classmethod
+    def of(cls, seed: int) -> "Generators":
+        """Independent streams from one seed."""
+        seeds = np.random.SeedSequence(seed).generate_state(4, dtype=np.uint64)
+        order, gates, noise, masks = (torch.Generator().manual_seed(int(s) >> 1) for s in seeds)
+        return cls(order=order, gates=gates, noise=noise, masks=masks)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """What the loop returns.  `full` is the network after stage 2, `dense` the state after stage 1.
+
+    `expected` by cost kind and `gate_entropy` in bits by group are those at hardening.
+    """
+
+    compact: fx.GraphModule
+    active: Active
+    hardened: Hardened
+    expected: dict[str, float]
+    gate_entropy: dict[str, float]
+    dense: dict[str, Tensor]
+    meter: Meter
+
+
+class Trainer:
+    """One job's training: the state of the loop, and `run`, which may be called once."""
+
+    def __init__(
+        self,
+        *,
+        network: Network,
+        costs: CostModel,
+        data: Data,
+        budget: Budget,
+        training: Training,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self.network, self.costs, self.data = network, costs, data
+        self.budget, self.training, self.should_stop = budget, training, should_stop
+        self.schedule = Schedule.of(training.epochs, training.k)
+        self.generators = Generators.of(training.seed)
+        self.estimator = ESTIMATORS[training.estimator]
+        self.gates = Gates.open(network.coupling.size, PHI_CENTER)
+        self.gate_adam = GateAdam(limit=PHI_LIMIT, first=torch.zeros_like(self.gates.phi))
+        self.adam = SlicedAdam(parameters=network.parameters, weight_decay=training.weight_decay)
+        self.saliency = Saliency()
+        self.multipliers = Multipliers(limits=budget.limits)
+        self.steps = steps_per_epoch(len(data.x_train), training.batch_size)
+        s = self.schedule
+        epochs = {
+            Stage.DENSE: s.dense,
+            Stage.PLASTIC: s.plastic - s.dense,
+            Stage.FINE_TUNE: s.epochs - s.plastic,
+        }
+        self.meter = Meter(ahead={stage: count * self.steps for stage, count in epochs.items()})
+        self.runner = Sliced(network, F.cross_entropy)
+        self.metrics: tuple[Metric, ...] = ()
+        self.k = math.inf
+        self.open = torch.ones(network.coupling.size, dtype=torch.bool)
+
+    def run(self) -> Generator[Progress, None, Trained]:
+        """Yields progress at least once an epoch; raises Stopped, TrainingDiverged."""
+        network = self.network
+        for epoch in range(self.schedule.dense):
+            yield from self.epoch(epoch, self.dense_step)
+        dense = {name: tensor.clone() for name, tensor in network.graph.state_dict().items()}
+        teacher = network.evaluate(self.data.x_train)
+        if self.training.mask == "learned":
+            yield from self.plastic()
+        else:
+            for epoch in range(self.schedule.dense, self.schedule.plastic):
+                yield from self.epoch(epoch, self.dense_step)
+        expected, gate_entropy = self.state_of_gates()
+        hardened = self.harden()
+        self.open, self.k = hardened.mask, math.inf
+        active = network.active(hardened.mask)
+        smaller = compact(network, active)
+        yield from self.fine_tune(smaller, active, teacher)
+        return Trained(
+            compact=smaller.eval(),
+            active=active,
+            hardened=hardened,
+            expected=expected,
+            gate_entropy=gate_entropy,
+            dense=dense,
+            meter=self.meter,
+        )
+
+    def epoch(
+        self, epoch: int, step: Callable[[Tensor, Tensor, float], Evaluation]
+    ) -> Generator[Progress, None, None]:
+        """One epoch of `step(x, y, progress within the stage)`, then a validation."""
+        stage = self.schedule.stage(epoch)
+        self.meter.pause()
+        said = time.monotonic()
+        loss = 0.0
+        for x, y in batches(self.data, self.training.batch_size, self.generators.order):
+            if self.should_stop():
+                raise Stopped
+            loss = step(x, y, self.meter.done.get(stage, 0) / self.meter.ahead[stage]).loss
+            self.meter.lap(stage, len(x))
+            if not math.isfinite(loss):
+                raise TrainingDiverged(self.meter.step)
+            if time.monotonic() - said > REPORT_SECONDS:
+                said = time.monotonic()
+                yield self.progress(epoch, loss)
+        self.metrics = self.validate()
+        yield self.progress(epoch, loss)
+
+    # ---------------------------------------------------------------------------------- stage 1
+
+    def dense_step(self, x: Tensor, y: Tensor, progress: float) -> Evaluation:
+        """An ordinary step of the whole network."""
+        network = self.network
+        evaluation = self.runner.differentiate(x, y, network.everything, self.noise())
+        if self.meter.done.get(Stage.DENSE, 0) >= self.meter.ahead[Stage.DENSE] - self.steps:
+            self.saliency.add(gate_gradients(network, evaluation.updates))
+        self.adam.step(evaluation.updates, self.training.lr * half_cosine(progress, last=DENSE_LAST))
+        return evaluation
+
+    # ---------------------------------------------------------------------------------- stage 2
+
+    def plastic(self) -> Generator[Progress, None, None]:
+        """Units die and wake under the multipliers' pull."""
+        if self.saliency.batches:
+            price = self.prices(uniform_probability(self.costs, self.budget))
+            self.gates.phi = initial_phi(
+                self.saliency.total, price, center=PHI_CENTER, spread=PHI_SPREAD, limit=PHI_LIMIT
+            )
+        for epoch in range(self.schedule.dense, self.schedule.plastic):
+            yield from self.epoch(epoch, self.plastic_step)
+
+    def plastic_step(self, x: Tensor, y: Tensor, progress: float) -> Evaluation:
+        """Weights move on the units that the sample opened; phi by the estimate and the multipliers' pull."""
+        gates, self.k = self.gates, self.schedule.k(progress)
+        u = torch.rand(len(gates.phi), generator=self.generators.gates, dtype=torch.float64)
+        result = gate_step(self.runner, gates, self.k, self.estimator, (x, y), u, self.noise())
+        self.adam.step(result.evaluation.updates, self.training.lr)
+        pull = self.pull(progress)
+        price = self.prices(gates.probabilities(self.k))
+        self.gate_adam.step(gates.phi, result.phi_gradient, pull, price, gates.awake, self.training.gate_lr)
+        return result.evaluation
+
+    def pull(self, progress: float) -> Tensor:
+        """d/dphi (G,) of the sum over limits of multiplier times log E[cost]; the multipliers move first."""
+        phi = self.gates.phi.clone().requires_grad_()
+        costs = expected_costs(self.costs, self.gates.with_phi(phi).probabilities(self.k), self.budget)
+        dt = 1 / self.meter.ahead[Stage.PLASTIC]
+        self.multipliers.update({kind: cost.item() for kind, cost in costs.items()}, progress, dt)
+        total = torch.stack([self.multipliers.value[kind] * cost.log() for kind, cost in costs.items()]).sum()
+        return torch.autograd.grad(total, phi)[0]
+
+    def prices(self, pi: Tensor) -> Tensor:
+        """What a unit of each group costs on average at gate probabilities `pi`: (G,), log cost per unit."""
+        pi = pi.clone().clamp_min(1e-6).requires_grad_()
+        costs = expected_costs(self.costs, pi, self.budget)
+        gradient = torch.autograd.grad(torch.stack(list(costs.values())).log().sum(), pi)[0]
+        weights = pi.detach()
+        prices = torch.empty_like(weights)
+        for group in self.network.coupling.groups:
+            own = weights[group.slice]
+            prices[group.slice] = (gradient[group.slice] * own).sum() / own.sum()
+        return prices
+
+    def harden(self) -> Hardened:
+        """The mask that meets the budget: the learned one, or a baseline's."""
+        if self.training.mask == "learned":
+            return harden(self.costs, self.budget, self.gates.harden(), self.gates.phi)
+        random = self.training.mask == "random"
+        scores = (
+            random_scores(self.network, self.generators.masks) if random else magnitude_scores(self.network)
+        )
+        return harden(self.costs, self.budget, torch.ones_like(self.open), scores)
+
+    # ---------------------------------------------------------------------------------- stage 3
+
+    def fine_tune(
+        self, smaller: fx.GraphModule, active: Active, teacher: Tensor
+    ) -> Generator[Progress, None, None]:
+        """The compact network trains on, with the moments of the weights that stayed."""
+        self.network = network = Network(smaller, without_gates(smaller))
+        self.adam = self.adam.sliced(network.parameters, active, self.runner.network.axes)
+        share = self.training.distillation
+        if share:
+            self.data = replace(self.data, y_train=soft_targets(teacher, self.data.y_train, share))
+        self.runner = Sliced(network, distillation_loss if share else F.cross_entropy)
+        for epoch in range(self.schedule.plastic, self.schedule.epochs):
+            yield from self.epoch(epoch, self.fine_tune_step)
+
+    def fine_tune_step(self, x: Tensor, y: Tensor, progress: float) -> Evaluation:
+        """An ordinary step of the compact network."""
+        evaluation = self.runner.differentiate(x, y, self.network.everything, self.noise())
+        self.adam.step(evaluation.updates, self.training.lr * half_cosine(progress))
+        return evaluation
+
+    # ---------------------------------------------------------------------------------- telling
+
+    def noise(self) -> Noise:
+        """Dropout's random numbers for one step."""
+        return Noise(generator=self.generators.noise)
+
+    def validate(self) -> tuple[Metric, ...]:
+        """Accuracy and loss on the validation split of what hardening now would give."""
+        mask = self.gates.harden() if math.isfinite(self.k) else None
+        active = self.network.everything if mask is None else self.network.active(mask)
+        return validation_metrics(self.network.evaluate(self.data.x_val, active), self.data.y_val)
+
+    def state_of_gates(self) -> tuple[dict[str, float], dict[str, float]]:
+        """E[cost] by kind and the mean gate entropy in bits by group, as they are."""
+        groups = group_progress(self.costs.coupling, self.gates, self.k, self.open)
+        costs = expected_costs(self.costs, self.gates.probabilities(self.k), self.budget)
+        return {kind: cost.item() for kind, cost in costs.items()}, {g.name: g.entropy for g in groups}
+
+    def progress(self, epoch: int, loss: float) -> Progress:
+        """The state of the loop in epoch `epoch`, counted from 0."""
+        stage = self.schedule.stage(epoch)
+        if stage is Stage.PLASTIC and math.isfinite(self.k):
+            self.open = self.gates.harden()
+        probabilities = self.gates.probabilities(self.k) if math.isfinite(self.k) else self.open.double()
+        return Progress(
+            step=self.meter.step,
+            steps=self.meter.steps,
+            epoch=epoch + 1,
+            epochs=self.schedule.epochs,
+            stage=stage,
+            k=self.k,
+            loss=loss,
+            metrics=self.metrics,
+            costs=cost_progress(self.costs, self.budget, probabilities, self.open, self.multipliers.value),
+            groups=group_progress(self.costs.coupling, self.gates, self.k, self.open),
+            samples_per_second=self.meter.rate,
+            time_left=self.meter.time_left(stage),
+        )
