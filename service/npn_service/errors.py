@@ -11,6 +11,8 @@
     └── LostLease             this attempt is not the job's current one any more
 
 `rpc/status.py` maps each leaf to a gRPC status; a test fails when one is missing.
+
+StartupError, beside the tree, is what keeps the server from starting; no client ever sees it.
 """
 
 from dataclasses import dataclass
@@ -86,3 +88,7 @@ class LostLease(ServiceError):
     """This attempt is not the job's current one any more."""
 
     reason = "LOST_LEASE"
+
+
+class StartupError(Exception):
+    """The server cannot start as it is configured; the message says why and what to do."""

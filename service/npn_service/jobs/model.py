@@ -7,7 +7,8 @@ from enum import Enum
 from types import MappingProxyType
 
 from npn_core.config import Budget, Training
-from npn_core.progress import Cost, Metric, Plan, Progress
+from npn_core.progress import Cost, DatasetInfo, Metric, Plan, Progress
+from npn_service.errors import WrongState
 
 
 class State(Enum):
@@ -39,6 +40,12 @@ TRANSITIONS: Mapping[State, frozenset[State]] = MappingProxyType(
 )
 
 
+def check_transition(source: State, target: State) -> None:
+    """Raises WrongState unless a job may go from `source` to `target`."""
+    if target not in TRANSITIONS[source]:
+        raise WrongState(f"a job that is {source.name} cannot become {target.name}")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ArchitectureModel:
     """A network of the catalogue."""
@@ -54,18 +61,11 @@ class DatasetRef:
     uri: str
     layout: str = ""
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DatasetInfo:
-    """What headers and labels tell of a dataset."""
-
-    train_samples: int
-    validation_samples: int
-    test_samples: int
-    input_shape: tuple[int, ...]
-    classes: int
-    dtype: str
-    notes: tuple[str, ...] = ()
+    @property
+    def object_id(self) -> str | None:
+        """The uploaded object that `uri` names; None where the data lie elsewhere."""
+        kind, _, object_id = self.uri.partition("/")
+        return object_id if kind == "objects" and object_id else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,6 +145,11 @@ class Job:
         return f"jobs/{self.id}"
 
     @property
+    def prefix(self) -> str:
+        """Object-key prefix of everything that the job wrote."""
+        return f"jobs/{self.id}/"
+
+    @property
     def attempt_prefix(self) -> str:
         """Object-key prefix of the current attempt's output."""
         return f"jobs/{self.id}/attempts/{self.attempt}/"
@@ -192,3 +197,13 @@ class Upload:
     def name(self) -> str:
         """Resource name."""
         return f"uploads/{self.id}"
+
+    @property
+    def prefix(self) -> str:
+        """Object-key prefix of the growing files."""
+        return f"uploads/{self.owner}/{self.id}/"
+
+
+def object_prefix(owner: str, object_id: str) -> str:
+    """Object-key prefix of an uploaded object's files."""
+    return f"objects/{owner}/{object_id}/"

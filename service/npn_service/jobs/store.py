@@ -2,9 +2,13 @@
 
 Every method is one transaction and synchronous; the server calls it from a bounded thread pool, never on the
 event loop.  Rows carry an owner; a resource of another owner is NotFound.  Times are the database's.
+
+Every state change is an event that holds the whole job, written in the transaction that makes it; between
+them lie events with progress, at most one a second.  A job's events are numbered from 1 without gaps, and its
+newest thousand are kept: a reader gets every event after a number or hears EventsExpired, never a part.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -30,13 +34,14 @@ class JobStore(Protocol):
     def create_job(
         self, *, owner: str, creator: str, spec: JobSpec, plan: JobPlan, request_id: str, request_hash: str
     ) -> Job:
-        """Queue a job, or return the job of the same `request_id`.
+        """Queue a job, or return the job of the same `request_id` (an empty one is no id).
 
-        Raises AlreadyExists when the request_id was used with another `request_hash`.
+        Raises AlreadyExists when the request_id was used with another `request_hash` in the last 30 days,
+        WrongState (JOB_DELETED) when its job is gone, InvalidRequest when the dataset's object is.
         """
 
     def find_request(self, *, owner: str, request_id: str, request_hash: str) -> Job | None:
-        """The job of an earlier request; AlreadyExists when its hash differs; None when unknown."""
+        """The job of an earlier request, None when there is none.  Raises as `create_job` does."""
 
     def get_job(self, *, owner: str, job_id: str) -> Job:
         """Raises NotFound."""
@@ -56,16 +61,27 @@ class JobStore(Protocol):
         """Remove a finished job; returns what it was.  Raises WrongState while it is not done."""
 
     def events_after(self, *, owner: str, job_id: str, sequence: int, limit: int = 100) -> Sequence[Event]:
-        """Events with a higher number, in order.  Raises NotFound, EventsExpired."""
+        """Events with a higher number, in order, from the very next one.
+
+        Raises NotFound, and EventsExpired when that one is not kept any more, or when `sequence` is a number
+        that the job has not given out.
+        """
+
+    def newest_sequences(self, job_ids: Collection[str]) -> Mapping[str, int]:
+        """Number of each job's newest event, in one query; jobs that do not exist are left out."""
 
     def lease_job(self, *, host: str, lease_seconds: float) -> Job | None:
-        """QUEUED -> RUNNING with a new attempt for the next job in line (priority, then age); None if none."""
+        """QUEUED -> RUNNING with a new attempt for the next job in line (the highest priority, then the
+        oldest); None when no job waits.
+        """
 
     def renew_lease(self, *, job_id: str, attempt: int, lease_seconds: float) -> State:
         """Extend the lease; returns the state (CANCELLING asks the worker to stop).  Raises LostLease."""
 
     def record_progress(self, *, job_id: str, attempt: int, progress: Progress) -> None:
-        """Store the newest progress as an event.  Raises LostLease."""
+        """Store the newest progress.  Within a second of the last event with progress it makes no event of
+        its own: it shows in the job and in the next event.  Raises LostLease.
+        """
 
     def finish_job(self, *, job_id: str, attempt: int, result: JobResult) -> Job:
         """-> SUCCEEDED, if the attempt is current.  Raises LostLease."""
@@ -79,12 +95,15 @@ class JobStore(Protocol):
     def release_job(self, *, job_id: str, attempt: int, cause: str, counts: bool) -> Job:
         """RUNNING -> QUEUED after an attempt that ended through no fault of the job.
 
-        CANCELLING -> CANCELLED.  With `counts` the attempt counts towards the limit of 3 in a row;
-        beyond it the job is FAILED with `cause`.  A drain does not count.  Raises LostLease.
+        CANCELLING -> CANCELLED.  With `counts` the attempt counts as lost; the third lost attempt fails the
+        job with `cause` (reason ATTEMPTS_EXHAUSTED).  A drain does not count.  Raises LostLease.
         """
 
-    def expire_leases(self) -> Sequence[Job]:
-        """Release (counting) every running job whose lease has passed; returns them."""
+    def expire_leases(self, *, host: str | None = None) -> Sequence[Job]:
+        """Release (counting) every running job whose lease has passed; returns them.
+
+        With `host` also those that it holds a lease on, passed or not: a server that starts has no workers.
+        """
 
     def count_by_state(self) -> Mapping[State, int]:
         """Jobs of all owners, by state."""
@@ -94,6 +113,9 @@ class JobStore(Protocol):
     ) -> Upload:
         """A new open upload, or the one of the same request_id; complete at once when the owner already
         has an object with the same files.
+
+        Raises AlreadyExists when the request_id was used for other files, WrongState (UPLOAD_DELETED) when
+        its upload is gone.
         """
 
     def get_upload(self, *, owner: str, upload_id: str) -> Upload:
@@ -103,13 +125,22 @@ class JobStore(Protocol):
         """Newest first, keyset pages."""
 
     def complete_upload(self, *, owner: str, upload_id: str, object_id: str) -> Upload:
-        """OPEN -> COMPLETE; idempotent: a complete upload keeps its object."""
+        """OPEN -> COMPLETE; idempotent: a complete upload keeps its object.  Raises NotFound."""
 
     def delete_upload(self, *, owner: str, upload_id: str) -> Upload:
         """Remove an open upload.  Raises NotFound, WrongState when complete."""
 
     def get_object(self, *, owner: str, object_id: str) -> Sequence[FileSpec]:
         """The files of an object.  Raises NotFound."""
+
+    def expire_objects(self) -> None:
+        """Drop open uploads past their time, and objects past theirs that no unfinished job needs."""
+
+    def list_garbage(self) -> Sequence[str]:
+        """Prefixes of bytes that no row speaks of any more."""
+
+    def forget_garbage(self, prefix: str) -> None:
+        """The bytes under `prefix` are gone."""
 
     def close(self) -> None:
         """Release connections."""

@@ -1,0 +1,90 @@
+"""What the interface does with jobs, over the store and the objects.  Synchronous; knows no transport.
+
+Creating a job goes: `earlier` (a repeated request gets its job back, whatever became of the dataset),
+`dataset_path`, the inspector, `submit`.
+"""
+
+import hashlib
+from pathlib import Path
+
+from npn_service.errors import InvalidRequest, NotFound, WrongState
+from npn_service.storage.store import ObjectStore
+
+from .garbage import sweep
+from .model import ArtifactFile, DatasetRef, Job, JobPlan, JobSpec, State, object_prefix
+from .store import JobStore
+
+
+class JobManager:
+    """The use cases on jobs.  Thread-safe; every method may block on the database or the disk."""
+
+    def __init__(self, store: JobStore, objects: ObjectStore) -> None:
+        self._store = store
+        self._objects = objects
+
+    def earlier(self, *, owner: str, request_id: str, request: bytes) -> Job | None:
+        """The job that an earlier call with this `request_id` made, or None.
+
+        `request` is the request as it was sent, in one canonical form, before defaults are filled in: a
+        repeated request stays the same request when a later version has other defaults.  Raises
+        AlreadyExists when the id belongs to another request, WrongState (JOB_DELETED) when its job is gone.
+        """
+        return self._store.find_request(owner=owner, request_id=request_id, request_hash=_digest(request))
+
+    def submit(
+        self, *, owner: str, creator: str, spec: JobSpec, plan: JobPlan, request_id: str, request: bytes
+    ) -> Job:
+        """Queue a job, or return the one that this `request_id` made already.
+
+        An empty `request_id` makes a new job each time.  Raises as `earlier` does, and InvalidRequest when
+        the dataset is not there any more.
+        """
+        return self._store.create_job(
+            owner=owner,
+            creator=creator,
+            spec=spec,
+            plan=plan,
+            request_id=request_id,
+            request_hash=_digest(request),
+        )
+
+    def delete(self, *, owner: str, job_id: str) -> None:
+        """Remove a finished job with everything under `jobs/{id}/`.  Raises NotFound, WrongState."""
+        self._store.delete_job(owner=owner, job_id=job_id)
+        sweep(self._store, self._objects)
+
+    def dataset_path(self, *, owner: str, dataset: DatasetRef) -> Path:
+        """A local file with the dataset's bytes.
+
+        Its URI is "objects/{id}", an object of `owner` with exactly one file.  Raises InvalidRequest naming
+        job.dataset.uri for everything else.
+        """
+        field, uri, object_id = "job.dataset.uri", dataset.uri, dataset.object_id
+        if uri.startswith("s3://"):
+            raise InvalidRequest(field, "this server has no S3 store; upload the file and give objects/{id}")
+        if object_id is None:
+            raise InvalidRequest(field, f"{uri!r} is not a dataset URI; it must look like objects/{{id}}")
+        try:
+            files = self._store.get_object(owner=owner, object_id=object_id)
+        except NotFound as error:
+            raise InvalidRequest(field, f"{uri} does not exist; upload the file again") from error
+        if len(files) != 1:
+            raise InvalidRequest(field, f"{uri} has {len(files)} files; a dataset is one .npz file")
+        return self._objects.local_path(object_prefix(owner, object_id) + files[0].path)
+
+    def artifact_file(self, *, owner: str, job_id: str, path: str) -> tuple[str, ArtifactFile]:
+        """The key and the description of one file of a job's artifact.
+
+        Raises NotFound for a job or a path that does not exist, WrongState before the job SUCCEEDED.
+        """
+        job = self._store.get_job(owner=owner, job_id=job_id)
+        if job.state is not State.SUCCEEDED or job.result is None:
+            raise WrongState(f"{job.name} is {job.state.name}; only a job that SUCCEEDED has an artifact")
+        for file in job.result.files:
+            if file.path == path:
+                return job.attempt_prefix + path, file
+        raise NotFound(f"{job.name} has no artifact file {path!r}")
+
+
+def _digest(request: bytes) -> str:
+    return hashlib.sha256(request).hexdigest()

@@ -1,0 +1,154 @@
+"""The dispatcher's side of the SQL store: attempts, their leases, what they publish."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from npn_core.progress import Progress
+
+from .codec import encode
+from .model import Job, JobError, JobResult, State
+from .schema import attempts, jobs
+from .sql_base import LEASED, WAITING, SqlBase
+
+MAX_LOST_ATTEMPTS = 3
+_INTERNAL = 13  # google.rpc.Code
+
+
+class SqlAttempts(SqlBase):
+    """Leasing, progress and the end of attempts."""
+
+    def lease_job(self, *, host: str, lease_seconds: float) -> Job | None:
+        """QUEUED -> RUNNING with a new attempt for the next job in line, or None."""
+        next_in_line = (
+            sa.select(jobs)
+            .where(jobs.c.state == State.QUEUED.value)
+            .order_by(jobs.c.priority.desc(), jobs.c.create_time, jobs.c.id)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        with self._database.write() as connection:
+            row = connection.execute(next_in_line).one_or_none()
+            if row is None:
+                return None
+            now = self._database.now(connection)
+            job = self._advance(
+                connection,
+                row,
+                State.RUNNING,
+                now,
+                attempt=row.attempt + 1,
+                start_time=row.start_time or now,
+            )
+            connection.execute(
+                sa.insert(attempts).values(
+                    job_id=job.id,
+                    number=job.attempt,
+                    host=host,
+                    start_time=now,
+                    lease_expire_time=now + timedelta(seconds=lease_seconds),
+                )
+            )
+            return job
+
+    def renew_lease(self, *, job_id: str, attempt: int, lease_seconds: float) -> State:
+        """Extend the lease; returns the job's state."""
+        with self._database.write() as connection:
+            row = self._held(connection, job_id, attempt)
+            expire_time = self._database.now(connection) + timedelta(seconds=lease_seconds)
+            mine = sa.and_(attempts.c.job_id == job_id, attempts.c.number == attempt)
+            connection.execute(sa.update(attempts).where(mine).values(lease_expire_time=expire_time))
+            return State(row.state)
+
+    def record_progress(self, *, job_id: str, attempt: int, progress: Progress) -> None:
+        """Store the newest progress; it makes an event unless the last one is too young."""
+        with self._database.write() as connection:
+            row = self._held(connection, job_id, attempt)
+            now = self._database.now(connection)
+            text = encode(progress)
+            if row.progress_time is not None and now - row.progress_time < self._progress_interval:
+                self._update(connection, row, progress=text)
+                return
+            changed = self._update(
+                connection, row, progress=text, progress_time=now, sequence=jobs.c.sequence + 1
+            )
+            self._add_event(connection, changed.id, changed.sequence, now, progress=text)
+
+    def finish_job(self, *, job_id: str, attempt: int, result: JobResult) -> Job:
+        """-> SUCCEEDED."""
+        with self._database.write() as connection:
+            row = self._held(connection, job_id, attempt)
+            now = self._database.now(connection)
+            return self._advance(connection, row, State.SUCCEEDED, now, result=encode(result))
+
+    def fail_job(self, *, job_id: str, attempt: int, error: JobError) -> Job:
+        """-> FAILED."""
+        with self._database.write() as connection:
+            row = self._held(connection, job_id, attempt)
+            now = self._database.now(connection)
+            return self._advance(connection, row, State.FAILED, now, cause=error.message, error=encode(error))
+
+    def confirm_cancel(self, *, job_id: str, attempt: int) -> Job:
+        """CANCELLING -> CANCELLED."""
+        with self._database.write() as connection:
+            row = self._held(connection, job_id, attempt)
+            return self._advance(
+                connection, row, State.CANCELLED, self._database.now(connection), cause="cancelled"
+            )
+
+    def release_job(self, *, job_id: str, attempt: int, cause: str, counts: bool) -> Job:
+        """RUNNING -> QUEUED, or FAILED after too many lost attempts; CANCELLING -> CANCELLED."""
+        with self._database.write() as connection:
+            row = self._held(connection, job_id, attempt)
+            return self._release(connection, row, self._database.now(connection), cause, counts=counts)
+
+    def expire_leases(self, *, host: str | None = None) -> Sequence[Job]:
+        """Release, counting, every job whose lease has passed, and those that `host` holds."""
+        with self._database.write() as connection:
+            now = self._database.now(connection)
+            expired = (
+                sa.select(jobs)
+                .join(attempts, sa.and_(attempts.c.job_id == jobs.c.id, attempts.c.number == jobs.c.attempt))
+                .where(
+                    jobs.c.state.in_([state.value for state in LEASED]),
+                    sa.or_(attempts.c.lease_expire_time <= now, attempts.c.host == host),
+                )
+                .with_for_update(of=jobs, skip_locked=True)
+            )
+            rows = connection.execute(expired).all()
+            cause = "its worker was not heard of in time"
+            return [self._release(connection, row, now, cause, counts=True) for row in rows]
+
+    def count_by_state(self) -> Mapping[State, int]:
+        """Jobs of all owners, by state."""
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(jobs.c.state, sa.func.count()).group_by(jobs.c.state))
+            found = {State(state): count for state, count in rows}
+        return {state: found.get(state, 0) for state in State}
+
+    def _release(
+        self, connection: sa.Connection, row: sa.Row[Any], now: datetime, cause: str, *, counts: bool
+    ) -> Job:
+        if State(row.state) is State.CANCELLING:
+            return self._advance(connection, row, State.CANCELLED, now, cause=cause)
+        lost = row.lost_attempts + int(counts)
+        if lost >= MAX_LOST_ATTEMPTS:
+            error = JobError(
+                code=_INTERNAL,
+                reason="ATTEMPTS_EXHAUSTED",
+                message=f"{lost} attempts were lost, the last one because {cause}",
+            )
+            return self._advance(connection, row, State.FAILED, now, cause=cause, error=encode(error))
+        return self._advance(
+            connection,
+            row,
+            State.QUEUED,
+            now,
+            cause=cause,
+            lost_attempts=lost,
+            wait_reason=f"attempt {row.attempt} ended: {cause}; {WAITING}",
+            progress=None,
+            progress_time=None,
+        )

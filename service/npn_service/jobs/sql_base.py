@@ -1,0 +1,139 @@
+"""What the parts of the SQL store share: how a job changes, how its events are numbered."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from npn_core.progress import Progress
+from npn_service.errors import LostLease
+
+from .codec import decode, encode
+from .database import Database
+from .model import Job, JobError, JobPlan, JobResult, JobSpec, State, check_transition
+from .schema import attempts, events, garbage, jobs, objects
+
+WAITING = "waiting for a free worker"
+LEASED = (State.RUNNING, State.CANCELLING)
+
+
+class SqlBase:
+    """One database, and the rules of its rows.
+
+    `kept_events` is how many events of a job are kept, `progress_interval` how far apart in seconds events
+    with progress are, `object_lifetime` how long an object is kept after its last use.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        kept_events: int = 1000,
+        progress_interval: float = 1.0,
+        object_lifetime: timedelta = timedelta(days=7),
+    ) -> None:
+        self._database = Database(url)
+        self._kept_events = kept_events
+        self._progress_interval = timedelta(seconds=progress_interval)
+        self._object_lifetime = object_lifetime
+
+    def close(self) -> None:
+        """Release connections."""
+        self._database.close()
+
+    def _held(self, connection: sa.Connection, job_id: str, attempt: int) -> sa.Row[Any]:
+        """The job's row, locked, if `attempt` is its current one and holds it."""
+        query = sa.select(jobs).where(
+            jobs.c.id == job_id,
+            jobs.c.attempt == attempt,
+            jobs.c.state.in_([state.value for state in LEASED]),
+        )
+        row = connection.execute(query.with_for_update()).one_or_none()
+        if row is None:
+            raise LostLease(f"attempt {attempt} is not the current one of jobs/{job_id}")
+        return row
+
+    def _update(self, connection: sa.Connection, row: sa.Row[Any], **values: object) -> sa.Row[Any]:
+        """Change the job, if it still has the attempt and the state of `row`: all publishing goes through."""
+        unchanged = sa.and_(jobs.c.id == row.id, jobs.c.attempt == row.attempt, jobs.c.state == row.state)
+        changed = connection.execute(
+            sa.update(jobs).where(unchanged).values(values).returning(jobs)
+        ).one_or_none()
+        if changed is None:
+            raise LostLease(f"attempt {row.attempt} is not the current one of jobs/{row.id}")
+        return changed
+
+    def _advance(
+        self,
+        connection: sa.Connection,
+        row: sa.Row[Any],
+        target: State,
+        now: datetime,
+        *,
+        cause: str | None = None,
+        **values: object,
+    ) -> Job:
+        """Take a job to another state, with its event; ends its attempt, for `cause`, where it held one."""
+        source = State(row.state)
+        check_transition(source, target)
+        if target.done:
+            values["end_time"] = now
+        values = {"wait_reason": "", **values, "state": target.value, "sequence": jobs.c.sequence + 1}
+        job = job_of(self._update(connection, row, **values))
+        self._add_event(connection, job.id, job.sequence, now, job=encode(job))
+        if source in LEASED and target not in LEASED:
+            running = sa.and_(attempts.c.job_id == job.id, attempts.c.number == job.attempt)
+            connection.execute(sa.update(attempts).where(running).values(end_time=now, cause=cause))
+            if target is not State.SUCCEEDED:
+                self._discard(connection, job.attempt_prefix)
+        if target.done and row.object_id is not None:
+            self._use_object(connection, row.owner, row.object_id, now)
+        return job
+
+    def _add_event(
+        self,
+        connection: sa.Connection,
+        job_id: str,
+        sequence: int,
+        now: datetime,
+        *,
+        job: str | None = None,
+        progress: str | None = None,
+    ) -> None:
+        """Write an event with the encoded `job` or `progress`, and drop those that are too old to keep."""
+        connection.execute(
+            sa.insert(events).values(job_id=job_id, sequence=sequence, time=now, job=job, progress=progress)
+        )
+        too_old = events.c.sequence <= sequence - self._kept_events
+        connection.execute(sa.delete(events).where(events.c.job_id == job_id, too_old))
+
+    def _use_object(self, connection: sa.Connection, owner: str, object_id: str, now: datetime) -> bool:
+        """Begin the object's lifetime anew; whether there is such an object."""
+        mine = sa.and_(objects.c.id == object_id, objects.c.owner == owner)
+        used = sa.update(objects).where(mine).values(expire_time=now + self._object_lifetime)
+        return connection.execute(used).rowcount == 1
+
+    def _discard(self, connection: sa.Connection, prefix: str) -> None:
+        """Note that the bytes under `prefix` may go, once this transaction is committed."""
+        connection.execute(sa.insert(garbage).values(prefix=prefix))
+
+
+def job_of(row: sa.Row[Any]) -> Job:
+    """The job that a row of `jobs` holds."""
+    return Job(
+        id=row.id,
+        owner=row.owner,
+        creator=row.creator,
+        state=State(row.state),
+        spec=decode(JobSpec, row.spec),
+        plan=decode(JobPlan, row.plan),
+        create_time=row.create_time,
+        start_time=row.start_time,
+        end_time=row.end_time,
+        sequence=row.sequence,
+        attempt=row.attempt,
+        wait_reason=row.wait_reason,
+        progress=None if row.progress is None else decode(Progress, row.progress),
+        error=None if row.error is None else decode(JobError, row.error),
+        result=None if row.result is None else decode(JobResult, row.result),
+    )

@@ -1,0 +1,180 @@
+"""The JobStore over SQL: the owners' side of jobs, and the parts for attempts and uploads."""
+
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from npn_core.progress import Progress
+from npn_service.errors import EventsExpired, InvalidRequest, NotFound, WrongState
+
+from .codec import decode, encode
+from .model import Event, Job, JobPlan, JobSpec, State
+from .pages import binding_of, read_page
+from .schema import events, job_labels, jobs
+from .sql_attempts import SqlAttempts
+from .sql_base import WAITING, job_of
+from .sql_requests import Request, made_by, remember
+from .sql_uploads import SqlUploads
+from .store import JobFilter
+
+
+class SqlJobStore(SqlAttempts, SqlUploads):
+    """Implements JobStore; the schema must be there (`migrations.migrate`).  Shared by threads."""
+
+    def create_job(
+        self, *, owner: str, creator: str, spec: JobSpec, plan: JobPlan, request_id: str, request_hash: str
+    ) -> Job:
+        """Queue a job, or return the one of the same request."""
+        request = Request(owner=owner, kind="job", id=request_id, hash=request_hash)
+        with self._database.write() as connection:
+            now = self._database.now(connection)
+            if (earlier := self._made_by(connection, request)) is not None:
+                return earlier
+            object_id = spec.dataset.object_id
+            if object_id is not None and not self._use_object(connection, owner, object_id, now):
+                gone = f"{spec.dataset.uri} does not exist; upload the file again"
+                raise InvalidRequest("job.dataset.uri", gone)
+            job = Job(
+                id=secrets.token_hex(8),
+                owner=owner,
+                creator=creator,
+                state=State.QUEUED,
+                spec=spec,
+                plan=plan,
+                create_time=now,
+                wait_reason=WAITING,
+            )
+            self._insert_job(connection, job)
+            remember(connection, request, job.id, now)
+            return job
+
+    def find_request(self, *, owner: str, request_id: str, request_hash: str) -> Job | None:
+        """The job of an earlier request."""
+        request = Request(owner=owner, kind="job", id=request_id, hash=request_hash)
+        with self._database.read() as connection:
+            return self._made_by(connection, request)
+
+    def get_job(self, *, owner: str, job_id: str) -> Job:
+        """The job as it is now."""
+        with self._database.read() as connection:
+            return job_of(_owned(connection, owner, job_id))
+
+    def list_jobs(
+        self, *, owner: str, where: JobFilter, page_size: int, page_token: str
+    ) -> tuple[Sequence[Job], str]:
+        """Newest first, keyset pages."""
+        query = sa.select(jobs).where(jobs.c.owner == owner)
+        if where.state is not None:
+            query = query.where(jobs.c.state == where.state.value)
+        if where.created_from is not None:
+            query = query.where(jobs.c.create_time >= where.created_from)
+        if where.created_to is not None:
+            query = query.where(jobs.c.create_time <= where.created_to)
+        labels = sorted((where.labels or {}).items())
+        for key, value in labels:
+            label = sa.select(job_labels.c.job_id).where(job_labels.c.key == key, job_labels.c.value == value)
+            query = query.where(jobs.c.id.in_(label))
+        binding = binding_of("jobs", owner, where.state, where.created_from, where.created_to, labels)
+        with self._database.read() as connection:
+            rows, token = read_page(connection, query, jobs, page_size, page_token, binding)
+        return [job_of(row) for row in rows], token
+
+    def cancel_job(self, *, owner: str, job_id: str) -> Job:
+        """QUEUED -> CANCELLED, RUNNING -> CANCELLING; nothing where that was done before."""
+        with self._database.write() as connection:
+            row = _owned(connection, owner, job_id, lock=True)
+            state = State(row.state)
+            if state in (State.CANCELLING, State.CANCELLED):
+                return job_of(row)
+            target = State.CANCELLING if state is State.RUNNING else State.CANCELLED
+            return self._advance(connection, row, target, self._database.now(connection))
+
+    def delete_job(self, *, owner: str, job_id: str) -> Job:
+        """Remove a finished job; the request that made it stays known."""
+        with self._database.write() as connection:
+            job = job_of(_owned(connection, owner, job_id, lock=True))
+            if not job.state.done:
+                raise WrongState(f"{job.name} is {job.state.name}; cancel it and wait, then delete it")
+            connection.execute(sa.delete(jobs).where(jobs.c.id == job.id))
+            self._discard(connection, job.prefix)
+            return job
+
+    def events_after(self, *, owner: str, job_id: str, sequence: int, limit: int = 100) -> Sequence[Event]:
+        """Events with a higher number, in order, from the very next one."""
+        newest_number = sa.select(jobs.c.sequence).where(jobs.c.id == job_id, jobs.c.owner == owner)
+        with self._database.read() as connection:
+            newest = connection.execute(newest_number).scalar_one_or_none()
+            if newest is None:
+                raise NotFound(f"jobs/{job_id} does not exist")
+            if sequence == newest:
+                return []
+            if not newest - self._kept_events <= sequence < newest:
+                raise EventsExpired(f"the events after number {sequence} of jobs/{job_id} are not kept")
+            query = (
+                sa.select(events)
+                .where(events.c.job_id == job_id, events.c.sequence > sequence)
+                .order_by(events.c.sequence)
+                .limit(limit)
+            )
+            rows = connection.execute(query).all()
+        return [_event_of(row) for row in rows]
+
+    def newest_sequences(self, job_ids: Collection[str]) -> Mapping[str, int]:
+        """Number of each job's newest event, in one query."""
+        query = sa.select(jobs.c.id, jobs.c.sequence).where(jobs.c.id.in_(job_ids))
+        with self._database.read() as connection:
+            return {row.id: row.sequence for row in connection.execute(query)}
+
+    def _made_by(self, connection: sa.Connection, request: Request) -> Job | None:
+        job_id = made_by(connection, request, self._database.now(connection))
+        if job_id is None:
+            return None
+        try:
+            return job_of(_owned(connection, request.owner, job_id))
+        except NotFound as error:
+            raise WrongState(
+                f"this request made jobs/{job_id}, which was deleted; use a new request_id for a new job",
+                reason="JOB_DELETED",
+            ) from error
+
+    def _insert_job(self, connection: sa.Connection, job: Job) -> None:
+        connection.execute(
+            sa.insert(jobs).values(
+                id=job.id,
+                owner=job.owner,
+                creator=job.creator,
+                state=job.state.value,
+                priority=job.spec.priority,
+                create_time=job.create_time,
+                sequence=job.sequence,
+                attempt=job.attempt,
+                lost_attempts=0,
+                wait_reason=job.wait_reason,
+                object_id=job.spec.dataset.object_id,
+                spec=encode(job.spec),
+                plan=encode(job.plan),
+            )
+        )
+        labels = [{"job_id": job.id, "key": key, "value": value} for key, value in job.spec.labels.items()]
+        if labels:
+            connection.execute(sa.insert(job_labels), labels)
+        self._add_event(connection, job.id, job.sequence, job.create_time, job=encode(job))
+
+
+def _owned(connection: sa.Connection, owner: str, job_id: str, *, lock: bool = False) -> sa.Row[Any]:
+    query = sa.select(jobs).where(jobs.c.id == job_id, jobs.c.owner == owner)
+    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
+    if row is None:
+        raise NotFound(f"jobs/{job_id} does not exist")
+    return row
+
+
+def _event_of(row: sa.Row[Any]) -> Event:
+    return Event(
+        sequence=row.sequence,
+        time=row.time,
+        job=None if row.job is None else decode(Job, row.job),
+        progress=None if row.progress is None else decode(Progress, row.progress),
+    )

@@ -1,0 +1,188 @@
+"""The SQL store's uploads, the objects they become, and the bytes that may go."""
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from npn_service.errors import NotFound, WrongState
+
+from .codec import decode, encode
+from .model import FileSpec, State, Upload, UploadState, object_prefix
+from .pages import binding_of, read_page
+from .schema import UtcDateTime, garbage, jobs, objects, uploads
+from .sql_base import SqlBase
+from .sql_requests import Request, made_by, remember
+
+# A complete upload lives as long as its object.
+_ALL_UPLOADS: sa.Select[Any] = sa.select(
+    *(column for column in uploads.c if column.name != "expire_time"),
+    sa.func.coalesce(objects.c.expire_time, uploads.c.expire_time, type_=UtcDateTime()).label("expire_time"),
+).select_from(uploads.outerjoin(objects, objects.c.id == uploads.c.object_id))
+
+
+class SqlUploads(SqlBase):
+    """Uploads, objects and garbage."""
+
+    def create_upload(
+        self, *, owner: str, files: Sequence[FileSpec], request_id: str, lifetime_seconds: float
+    ) -> Upload:
+        """A new open upload, the one of the same request, or one that is complete at once."""
+        fingerprint = _fingerprint(files)
+        request = Request(owner=owner, kind="upload", id=request_id, hash=fingerprint)
+        with self._database.write() as connection:
+            now = self._database.now(connection)
+            if (upload_id := made_by(connection, request, now)) is not None:
+                return _made_before(connection, owner, upload_id)
+            upload_id, object_id = (
+                secrets.token_hex(8),
+                self._find_object(connection, owner, fingerprint, now),
+            )
+            state = UploadState.OPEN if object_id is None else UploadState.COMPLETE
+            connection.execute(
+                sa.insert(uploads).values(
+                    id=upload_id,
+                    owner=owner,
+                    state=state.value,
+                    files=encode(tuple(files)),
+                    fingerprint=fingerprint,
+                    create_time=now,
+                    expire_time=now + timedelta(seconds=lifetime_seconds),
+                    object_id=object_id,
+                )
+            )
+            remember(connection, request, upload_id, now)
+            return _upload_of(_owned(connection, owner, upload_id))
+
+    def get_upload(self, *, owner: str, upload_id: str) -> Upload:
+        """The upload as it is now."""
+        with self._database.read() as connection:
+            return _upload_of(_owned(connection, owner, upload_id))
+
+    def list_uploads(self, *, owner: str, page_size: int, page_token: str) -> tuple[Sequence[Upload], str]:
+        """Newest first, keyset pages."""
+        query = _ALL_UPLOADS.where(uploads.c.owner == owner)
+        with self._database.read() as connection:
+            rows, token = read_page(
+                connection, query, uploads, page_size, page_token, binding_of("uploads", owner)
+            )
+        return [_upload_of(row) for row in rows], token
+
+    def complete_upload(self, *, owner: str, upload_id: str, object_id: str) -> Upload:
+        """OPEN -> COMPLETE, with its object."""
+        with self._database.write() as connection:
+            row = _owned(connection, owner, upload_id, lock=True)
+            if UploadState(row.state) is UploadState.COMPLETE:
+                return _upload_of(row)
+            now = self._database.now(connection)
+            connection.execute(
+                sa.insert(objects).values(
+                    id=object_id,
+                    owner=owner,
+                    files=row.files,
+                    fingerprint=row.fingerprint,
+                    create_time=now,
+                    expire_time=now + self._object_lifetime,
+                )
+            )
+            completed = {"state": UploadState.COMPLETE.value, "object_id": object_id}
+            connection.execute(sa.update(uploads).where(uploads.c.id == upload_id).values(completed))
+            return _upload_of(_owned(connection, owner, upload_id))
+
+    def delete_upload(self, *, owner: str, upload_id: str) -> Upload:
+        """Remove an open upload."""
+        with self._database.write() as connection:
+            upload = _upload_of(_owned(connection, owner, upload_id, lock=True))
+            if upload.state is not UploadState.OPEN:
+                raise WrongState(
+                    f"{upload.name} is complete; its object expires when it is not used any more"
+                )
+            self._drop_open(connection, upload)
+            return upload
+
+    def get_object(self, *, owner: str, object_id: str) -> Sequence[FileSpec]:
+        """The files of an object."""
+        query = sa.select(objects.c.files).where(objects.c.id == object_id, objects.c.owner == owner)
+        with self._database.read() as connection:
+            files = connection.execute(query).scalar_one_or_none()
+        if files is None:
+            raise NotFound(f"objects/{object_id} does not exist")
+        return decode(tuple[FileSpec, ...], files)
+
+    def expire_objects(self) -> None:
+        """Drop open uploads past their time, and objects past theirs that no unfinished job needs."""
+        unfinished = [state.value for state in State if not state.done]
+        needed = sa.exists().where(jobs.c.object_id == objects.c.id, jobs.c.state.in_(unfinished))
+        with self._database.write() as connection:
+            now = self._database.now(connection)
+            late = _ALL_UPLOADS.where(uploads.c.state == UploadState.OPEN.value, uploads.c.expire_time <= now)
+            for row in connection.execute(late).all():
+                self._drop_open(connection, _upload_of(row))
+            unused = sa.select(objects).where(objects.c.expire_time <= now, ~needed).with_for_update()
+            for row in connection.execute(unused).all():
+                connection.execute(sa.delete(objects).where(objects.c.id == row.id))
+                self._discard(connection, object_prefix(row.owner, row.id))
+
+    def list_garbage(self) -> Sequence[str]:
+        """Prefixes of bytes that no row speaks of any more."""
+        with self._database.read() as connection:
+            return connection.execute(sa.select(garbage.c.prefix)).scalars().all()
+
+    def forget_garbage(self, prefix: str) -> None:
+        """The bytes under `prefix` are gone."""
+        with self._database.write() as connection:
+            connection.execute(sa.delete(garbage).where(garbage.c.prefix == prefix))
+
+    def _drop_open(self, connection: sa.Connection, upload: Upload) -> None:
+        connection.execute(sa.delete(uploads).where(uploads.c.id == upload.id))
+        self._discard(connection, upload.prefix)
+        # A completion that was cut off may have moved the bytes already; the object has the upload's id.
+        self._discard(connection, object_prefix(upload.owner, upload.id))
+
+    def _find_object(
+        self, connection: sa.Connection, owner: str, fingerprint: str, now: datetime
+    ) -> str | None:
+        """The owner's object with the same files, its lifetime begun anew."""
+        query = sa.select(objects.c.id).where(objects.c.owner == owner, objects.c.fingerprint == fingerprint)
+        object_id = connection.execute(query.limit(1)).scalar_one_or_none()
+        if object_id is not None:
+            self._use_object(connection, owner, object_id, now)
+        return object_id
+
+
+def _made_before(connection: sa.Connection, owner: str, upload_id: str) -> Upload:
+    try:
+        return _upload_of(_owned(connection, owner, upload_id))
+    except NotFound as error:
+        raise WrongState(
+            f"this request made uploads/{upload_id}, which is gone; use a new request_id for a new upload",
+            reason="UPLOAD_DELETED",
+        ) from error
+
+
+def _owned(connection: sa.Connection, owner: str, upload_id: str, *, lock: bool = False) -> sa.Row[Any]:
+    query = _ALL_UPLOADS.where(uploads.c.id == upload_id, uploads.c.owner == owner)
+    row = connection.execute(query.with_for_update(of=uploads) if lock else query).one_or_none()
+    if row is None:
+        raise NotFound(f"uploads/{upload_id} does not exist")
+    return row
+
+
+def _upload_of(row: sa.Row[Any]) -> Upload:
+    return Upload(
+        id=row.id,
+        owner=row.owner,
+        state=UploadState(row.state),
+        files=decode(tuple[FileSpec, ...], row.files),
+        create_time=row.create_time,
+        expire_time=row.expire_time,
+        object_id=row.object_id,
+    )
+
+
+def _fingerprint(files: Sequence[FileSpec]) -> str:
+    """Equal for the same paths with the same bytes, in any order."""
+    return hashlib.sha256(encode(sorted(files, key=lambda file: file.path)).encode()).hexdigest()

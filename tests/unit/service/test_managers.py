@@ -1,0 +1,307 @@
+"""Jobs and uploads over a real store and real files."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from job_samples import PLAN, RESULT, SPEC, lease
+
+from npn_service.errors import AlreadyExists, InvalidRequest, LimitExceeded, NotFound, WrongState
+from npn_service.jobs.garbage import collect
+from npn_service.jobs.manager import JobManager
+from npn_service.jobs.migrations import migrate
+from npn_service.jobs.model import ArtifactFile, DatasetRef, FileSpec, Job, Upload, UploadState
+from npn_service.jobs.sql_store import SqlJobStore
+from npn_service.jobs.uploads import UploadLimits, UploadManager
+from npn_service.storage.local import LocalObjectStore
+
+A, B = b"first file", b"second"
+
+
+@dataclass(kw_only=True)
+class Service:
+    """The managers and what they stand on."""
+
+    store: SqlJobStore
+    objects: LocalObjectStore
+    jobs: JobManager
+    uploads: UploadManager
+
+    def begin(self, **contents: bytes) -> Upload:
+        """An open upload of files with these paths and bytes."""
+        files = [announce(path, data) for path, data in contents.items()]
+        return self.uploads.create(owner="local", files=files, request_id="")
+
+    def send(self, upload: Upload, path: str, data: bytes, offset: int = 0) -> int:
+        """Append bytes to one file."""
+        return self.uploads.append(owner="local", upload_id=upload.id, path=path, offset=offset, data=data)
+
+    def complete(self, upload: Upload) -> Upload:
+        """Complete the upload."""
+        return self.uploads.complete(owner="local", upload_id=upload.id)
+
+    def stored(self, path: str, data: bytes) -> str:
+        """The URI of a new object with one file."""
+        upload = self.begin(**{path: data})
+        self.send(upload, path, data)
+        return f"objects/{self.complete(upload).object_id}"
+
+    def submit(self, uri: str, request_id: str = "", request: bytes = b"request") -> Job:
+        """A job on a dataset."""
+        spec = replace(SPEC, dataset=DatasetRef(uri=uri))
+        return self.jobs.submit(
+            owner="local", creator="me", spec=spec, plan=PLAN, request_id=request_id, request=request
+        )
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """Managers over SQLite and a local folder; objects live no longer than they are needed."""
+    url = f"sqlite:///{tmp_path / 'npn.sqlite'}"
+    migrate(url)
+    store, objects = SqlJobStore(url, object_lifetime=timedelta(0)), LocalObjectStore(tmp_path / "objects")
+    limits = UploadLimits(max_bytes=1000, max_files=3)
+    yield Service(
+        store=store,
+        objects=objects,
+        jobs=JobManager(store, objects),
+        uploads=UploadManager(store, objects, limits),
+    )
+    store.close()
+
+
+def announce(path: str, data: bytes) -> FileSpec:
+    """What a client says of a file before it sends it."""
+    return FileSpec(path=path, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+def all_keys(service: Service) -> list[str]:
+    """Every key of the object store."""
+    prefixes = ("jobs/", "uploads/", "objects/")
+    return [stored.key for prefix in prefixes for stored in service.objects.list(prefix)]
+
+
+def test_an_upload_resumes_from_what_is_committed(service: Service) -> None:
+    """After a cut in the middle of one of two files, the rest is all that has to be sent."""
+    upload = service.begin(a=A, b=B)
+    service.send(upload, "b", B)
+    service.send(upload, "a", A[:4])
+    committed = service.uploads.committed(service.store.get_upload(owner="local", upload_id=upload.id))
+    assert committed == {"a": 4, "b": len(B)}
+    with pytest.raises(InvalidRequest) as refused:
+        service.complete(upload)
+    assert refused.value.reason == "UPLOAD_INCOMPLETE"
+    assert refused.value.violations[0].field == "files[0]"
+    assert service.send(upload, "a", A[4:], offset=4) == len(A)
+    done = service.complete(upload)
+    assert done.state is UploadState.COMPLETE
+    assert service.uploads.committed(done) == {"a": len(A), "b": len(B)}
+    assert all_keys(service) == [f"objects/local/{done.object_id}/a", f"objects/local/{done.object_id}/b"]
+    assert b"".join(service.objects.read(f"objects/local/{done.object_id}/a")) == A
+
+
+def test_wrong_bytes_are_refused_and_dropped(service: Service) -> None:
+    """A file with another hash names itself and can be sent again; its neighbours stay."""
+    upload = service.begin(a=A, b=B)
+    service.send(upload, "a", A)
+    service.send(upload, "b", B[::-1])
+    with pytest.raises(InvalidRequest) as refused:
+        service.complete(upload)
+    assert refused.value.reason == "HASH_MISMATCH"
+    assert refused.value.violations[0].field == "files[1].sha256"
+    assert service.uploads.committed(upload) == {"a": len(A), "b": 0}
+    service.send(upload, "b", B)
+    assert service.complete(upload).state is UploadState.COMPLETE
+
+
+def test_completing_twice_gives_the_same_object(service: Service) -> None:
+    """A retried completion is harmless, and the complete upload takes no more bytes."""
+    upload = service.begin(a=A)
+    service.send(upload, "a", A)
+    assert service.complete(upload) == service.complete(upload)
+    with pytest.raises(WrongState):
+        service.send(upload, "a", b"", offset=len(A))
+
+
+def test_a_completion_that_was_cut_off_is_done_again(service: Service) -> None:
+    """With one file moved and the row not committed, as a kill leaves it, completing finishes the work."""
+    upload = service.begin(a=A, b=B)
+    service.send(upload, "a", A)
+    service.send(upload, "b", B)
+    moved = service.objects.local_path(upload.prefix + "a")
+    service.objects.put_file(f"objects/local/{upload.id}/a", moved)
+    service.objects.delete(upload.prefix + "a")
+    done = service.complete(upload)
+    assert done.state is UploadState.COMPLETE
+    assert all_keys(service) == [f"objects/local/{upload.id}/a", f"objects/local/{upload.id}/b"]
+
+
+def test_an_empty_file_needs_no_bytes(service: Service) -> None:
+    """A file of size 0 exists once the upload is complete."""
+    upload = service.begin(a=A, empty=b"")
+    service.send(upload, "a", A)
+    done = service.complete(upload)
+    assert service.objects.stat(f"objects/local/{done.object_id}/empty").size == 0
+
+
+def test_only_announced_bytes_are_taken(service: Service) -> None:
+    """An unknown path, more bytes than announced and a wrong offset store nothing."""
+    upload = service.begin(a=A)
+    with pytest.raises(InvalidRequest):
+        service.send(upload, "other", b"x")
+    with pytest.raises(InvalidRequest):
+        service.send(upload, "a", A + b"x")
+    with pytest.raises(InvalidRequest):
+        service.send(upload, "a", A[:2], offset=1)
+    with pytest.raises(NotFound):
+        service.uploads.append(owner="bob", upload_id=upload.id, path="a", offset=0, data=A)
+    assert all_keys(service) == []
+
+
+GOOD = announce("a", A)
+
+
+@pytest.mark.parametrize(
+    ("files", "field"),
+    [
+        ([], "files"),
+        ([GOOD, GOOD], "files"),
+        ([GOOD, announce("a/b", B)], "files"),
+        ([GOOD, announce("../../x", B)], "files[1].path"),
+        ([announce("/etc/passwd", B)], "files[0].path"),
+        ([announce("a\0", B)], "files[0].path"),
+        ([announce("", B)], "files[0].path"),
+        ([replace(GOOD, size=-1)], "files[0].size"),
+        ([replace(GOOD, sha256=GOOD.sha256.upper())], "files[0].sha256"),
+        ([replace(GOOD, sha256="12")], "files[0].sha256"),
+    ],
+)
+def test_files_that_cannot_be_are_refused(service: Service, files: list[FileSpec], field: str) -> None:
+    """The field of the first wrong file is named, and no upload is made."""
+    with pytest.raises(InvalidRequest) as refused:
+        service.uploads.create(owner="local", files=files, request_id="")
+    assert refused.value.violations[0].field == field
+    assert service.store.list_uploads(owner="local", page_size=10, page_token="") == ([], "")
+
+
+@pytest.mark.parametrize(
+    "files", [[replace(GOOD, size=1001)], [replace(GOOD, path=str(number)) for number in range(4)]]
+)
+def test_uploads_have_limits(service: Service, files: list[FileSpec]) -> None:
+    """Too many bytes or files are refused before anything is sent."""
+    with pytest.raises(LimitExceeded):
+        service.uploads.create(owner="local", files=files, request_id="")
+
+
+def test_a_deleted_upload_leaves_nothing(service: Service) -> None:
+    """Its bytes are gone with it."""
+    upload = service.begin(a=A)
+    service.send(upload, "a", A)
+    service.uploads.delete(owner="local", upload_id=upload.id)
+    assert all_keys(service) == []
+    assert service.store.list_garbage() == []
+
+
+def test_a_completion_after_the_delete_leaves_nothing(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upload deleted while it is completed is gone, with the bytes that were on their way."""
+    upload = service.begin(a=A)
+    service.send(upload, "a", A)
+    monkeypatch.setattr(service.store, "get_upload", lambda **_: upload)  # read before the delete
+    service.store.delete_upload(owner="local", upload_id=upload.id)
+    with pytest.raises(NotFound):
+        service.complete(upload)
+    assert all_keys(service) == []
+
+
+def test_a_dataset_is_one_file_of_the_owner(service: Service) -> None:
+    """An uploaded file is found on the disk; everything else is refused naming job.dataset.uri."""
+    uri = service.stored("mnist.npz", A)
+    path = service.jobs.dataset_path(owner="local", dataset=DatasetRef(uri=uri))
+    assert path.read_bytes() == A
+    two = service.begin(a=A, b=B)
+    service.send(two, "a", A)
+    service.send(two, "b", B)
+    two_files = f"objects/{service.complete(two).object_id}"
+    refused_uris = [
+        ("bob", uri),
+        ("local", two_files),
+        ("local", "objects/none"),
+        ("local", "s3://bucket/key"),
+    ]
+    refused_uris += [("local", "/etc/passwd"), ("local", "objects/../../x"), ("local", "")]
+    for owner, wrong in refused_uris:
+        with pytest.raises(InvalidRequest) as refused:
+            service.jobs.dataset_path(owner=owner, dataset=DatasetRef(uri=wrong))
+        assert refused.value.violations[0].field == "job.dataset.uri"
+
+
+def test_a_request_is_known_by_its_bytes(service: Service) -> None:
+    """The same bytes give the same job, other bytes under the id are refused."""
+    uri = service.stored("a", A)
+    job = service.submit(uri, request_id="one", request=b"same")
+    assert service.submit(uri, request_id="one", request=b"same") == job
+    assert service.jobs.earlier(owner="local", request_id="one", request=b"same") == job
+    assert service.jobs.earlier(owner="local", request_id="two", request=b"same") is None
+    with pytest.raises(AlreadyExists):
+        service.submit(uri, request_id="one", request=b"other")
+
+
+def test_the_artifact_is_served_after_success_alone(service: Service, tmp_path: Path) -> None:
+    """A file of the result has its key; other paths do not exist; before the end there is none."""
+    job = service.submit(service.stored("a", A))
+    lease(service.store)
+    with pytest.raises(WrongState):
+        service.jobs.artifact_file(owner="local", job_id=job.id, path="model.pt2")
+    service.store.finish_job(job_id=job.id, attempt=1, result=RESULT)
+    key, file = service.jobs.artifact_file(owner="local", job_id=job.id, path="model.pt2")
+    assert key == f"jobs/{job.id}/attempts/1/model.pt2"
+    assert file == ArtifactFile(path="model.pt2", size=3, sha256="0" * 64)
+    for path in ("other", "../1/model.pt2", ""):
+        with pytest.raises(NotFound):
+            service.jobs.artifact_file(owner="local", job_id=job.id, path=path)
+    with pytest.raises(NotFound):
+        service.jobs.artifact_file(owner="bob", job_id=job.id, path="model.pt2")
+
+
+def test_a_deleted_job_takes_its_bytes_along(service: Service, tmp_path: Path) -> None:
+    """Everything under the job's prefix goes; another job's stays."""
+    (tmp_path / "file").write_bytes(A)
+    uri = service.stored("a", A)
+    job, other = service.submit(uri), service.submit(uri)
+    for each in (job, other):
+        service.objects.put_file(f"{each.prefix}attempts/1/model.pt2", tmp_path / "file")
+    with pytest.raises(WrongState):
+        service.jobs.delete(owner="local", job_id=job.id)
+    service.store.cancel_job(owner="local", job_id=job.id)
+    service.jobs.delete(owner="local", job_id=job.id)
+    assert service.objects.list(job.prefix) == []
+    assert len(service.objects.list(other.prefix)) == 1
+
+
+def test_collect_spares_what_an_unfinished_job_needs(service: Service) -> None:
+    """A dataset past its time stays for the job that waits, and goes when nobody needs it."""
+    kept, unused = service.stored("a", A), service.stored("b", B)
+    job = service.submit(kept)
+    collect(service.store, service.objects)
+    assert all_keys(service) == [f"objects/local/{kept.removeprefix('objects/')}/a"]
+    with pytest.raises(InvalidRequest):
+        service.submit(unused)
+    service.store.cancel_job(owner="local", job_id=job.id)
+    collect(service.store, service.objects)
+    assert all_keys(service) == []
+
+
+def test_a_sweep_that_was_cut_off_is_done_again(service: Service) -> None:
+    """Bytes whose row is gone are removed by the next sweep, whatever the crash left of them."""
+    upload = service.begin(a=A)
+    service.send(upload, "a", A)
+    service.store.delete_upload(owner="local", upload_id=upload.id)  # killed before the bytes went
+    assert all_keys(service) != []
+    collect(service.store, service.objects)
+    assert all_keys(service) == []
+    assert service.store.list_garbage() == []
