@@ -11,6 +11,11 @@ from npn_service.jobs.model import ArtifactFile, JobError, JobPlan, JobSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Ready:
+    """The first message of every process: it has imported what its work needs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Assignment:
     """One attempt to run: read `dataset`, write the artifact into `output` (an empty local folder)."""
 
@@ -19,6 +24,11 @@ class Assignment:
     spec: JobSpec
     dataset: Path
     output: Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cancel:
+    """Stop at the next chance; the process is killed when it does not."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +57,11 @@ class Failed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Cancelled:
+    """The worker stopped because it was asked to."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Inspection:
     """Check this spec against the headers and labels of `dataset`, and plan it."""
 
@@ -62,4 +77,4 @@ class Inspected:
     error: JobError | None
 
 
-WorkerMessage = Reported | Finished | Failed
+WorkerMessage = Reported | Finished | Failed | Cancelled

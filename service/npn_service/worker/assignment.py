@@ -1,0 +1,64 @@
+"""Inside a worker process: take one assignment, report while it runs, say what came of it."""
+
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable, Generator
+from multiprocessing.connection import Connection
+from typing import Final
+
+from npn_core.errors import Stopped
+from npn_core.progress import Progress
+
+from .failures import describe
+from .messages import Assignment, Cancel, Cancelled, Failed, Finished, Reported
+
+_REPORT_SECONDS: Final = 0.25
+
+Work = Callable[[Assignment, Callable[[], bool]], Generator[Progress, None, Finished]]
+"""Runs an assignment: yields progress, asks now and then whether to stop, and raises Stopped if so."""
+
+
+def perform(connection: Connection, work: Work) -> None:
+    """Run the one Assignment that comes through the pipe and send Finished, Failed or Cancelled."""
+    try:
+        assignment: Assignment = connection.recv()
+    except EOFError:  # the pool is stopped
+        return
+    stop = threading.Event()
+    threading.Thread(target=_listen, args=(connection, stop), daemon=True).start()
+    try:
+        connection.send(_report(work(assignment, stop.is_set), connection))
+    except Stopped:
+        connection.send(Cancelled())
+    except Exception as error:
+        traceback.print_exc()  # the dispatcher logs it
+        connection.send(Failed(error=describe(error)))
+
+
+def _listen(connection: Connection, stop: threading.Event) -> None:
+    try:
+        while True:
+            if isinstance(connection.recv(), Cancel):
+                stop.set()
+    except (EOFError, OSError):  # the server is gone
+        os._exit(1)
+
+
+def _report(steps: Generator[Progress, None, Finished], connection: Connection) -> Finished:
+    """Send the first progress of each stage, the last of all, and not too many in between."""
+    sent, stage = 0.0, None
+    held: Progress | None = None
+    while True:
+        try:
+            held = next(steps)
+        except StopIteration as end:
+            if held is not None:
+                connection.send(Reported(progress=held))
+            finished: Finished = end.value
+            return finished
+        now = time.monotonic()
+        if held.stage is not stage or held.warning or now - sent >= _REPORT_SECONDS:
+            connection.send(Reported(progress=held))
+            sent, stage, held = now, held.stage, None

@@ -1,0 +1,130 @@
+"""The dispatcher: leases jobs when a worker is free and follows each attempt in a thread of its own.
+
+One thread makes the worker processes, leases and keeps house; it never waits for a job.  One thread per
+attempt waits for that attempt's worker, database and disk.  Stopping is one event that both look at.
+"""
+
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from npn_service.jobs.manager import JobManager
+from npn_service.jobs.store import JobStore
+from npn_service.storage.store import ObjectStore
+
+from .attempt import Attempt, DispatchObserver, Service
+from .pool import WorkerPool
+
+_POLL_SECONDS: Final = 0.2
+
+_log = structlog.get_logger(__name__)
+
+
+class Dispatcher:
+    """Runs up to `workers` jobs at a time.
+
+    `folder` is scratch space of this server alone, emptied at the start; `host` names this server in leases:
+    no other server may use it.  `start` and `drain` block; `wake` does not.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: JobStore,
+        objects: ObjectStore,
+        manager: JobManager,
+        observer: DispatchObserver,
+        workers: int,
+        folder: Path,
+        host: str,
+        lease_seconds: float = 30.0,
+        target: str = "npn_service.worker.compression:run",
+    ) -> None:
+        self._draining = threading.Event()
+        self._service = Service(
+            store=store,
+            objects=objects,
+            manager=manager,
+            observer=observer,
+            folder=folder,
+            lease_seconds=lease_seconds,
+            draining=self._draining,
+        )
+        self._workers = workers
+        self._host = host
+        self._pool = WorkerPool(size=workers, target=target)
+        self._attempts: list[threading.Thread] = []
+        self._wake = threading.Event()
+        self._expire_at = 0.0
+        self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
+
+    def start(self) -> None:
+        """Release the jobs of a server that died under this name, then begin to lease."""
+        shutil.rmtree(self._service.folder, ignore_errors=True)
+        self._service.folder.mkdir(parents=True)
+        for job in self._service.store.expire_leases(host=self._host):
+            _log.warning("job.released", job=job.name, state=job.state.name, cause="the server died")
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look for a job now: one was created."""
+        self._wake.set()
+
+    def drain(self) -> None:
+        """Stop leasing, return what runs to the queue (uncounted) and end every process."""
+        self._draining.set()
+        self._wake.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._draining.is_set():
+            try:
+                self._attempts = [thread for thread in self._attempts if thread.is_alive()]
+                self._expire_leases()
+                self._pool.refill(working=len(self._attempts))
+                self._dispatch()
+            except Exception:  # a store or a system that does not answer may answer later
+                _log.exception("dispatcher.failed")
+            self._wake.wait(_POLL_SECONDS)
+            self._wake.clear()
+        # The kernel kills the workers when this thread ends, so it ends last.
+        for thread in self._attempts:
+            thread.join()
+        self._pool.stop()
+
+    def _expire_leases(self) -> None:
+        if time.monotonic() < self._expire_at:
+            return
+        self._expire_at = time.monotonic() + self._service.lease_seconds / 2
+        for job in self._service.store.expire_leases():
+            _log.warning("job.released", job=job.name, state=job.state.name, cause="the lease passed")
+
+    def _dispatch(self) -> None:
+        """Lease as many jobs as there are free and warm workers."""
+        while len(self._attempts) < self._workers and (child := self._pool.take()) is not None:
+            try:
+                job = self._service.store.lease_job(
+                    host=self._host, lease_seconds=self._service.lease_seconds
+                )
+            except BaseException:
+                self._pool.put_back(child)
+                raise
+            if job is None:
+                self._pool.put_back(child)
+                return
+            if job.attempt == 1 and job.start_time is not None:
+                queued = (job.start_time - job.create_time).total_seconds()
+                self._service.observer.job_leased(job, queued_seconds=queued)
+            attempt = Attempt(self._service, job, child)
+            thread = threading.Thread(target=self._follow, args=(attempt,), name=job.name, daemon=True)
+            self._attempts.append(thread)
+            thread.start()
+
+    def _follow(self, attempt: Attempt) -> None:
+        attempt.run()
+        self._wake.set()  # a worker is free

@@ -1,0 +1,42 @@
+"""What an exception of the method means for the job: the error that its owner reads."""
+
+from npn_core.errors import InvalidInput, TrainingDiverged
+from npn_service.jobs.model import JobError
+
+# Numbers of google.rpc.Code.
+INVALID_ARGUMENT = 3
+DEADLINE_EXCEEDED = 4
+RESOURCE_EXHAUSTED = 8
+FAILED_PRECONDITION = 9
+INTERNAL = 13
+
+
+def describe(error: Exception) -> JobError:
+    """The error without paths or stack, which belong into the log."""
+    match error:
+        case InvalidInput():
+            return JobError(
+                code=INVALID_ARGUMENT, reason=error.reason, message=error.message, field=error.field
+            )
+        case TrainingDiverged():
+            return JobError(code=FAILED_PRECONDITION, reason="TRAINING_DIVERGED", message=str(error))
+        case _ if is_out_of_memory(error):
+            return JobError(
+                code=RESOURCE_EXHAUSTED,
+                reason="OUT_OF_MEMORY",
+                message="the job needs more memory than there is; use a smaller batch_size, model or dataset",
+            )
+        case _:
+            return JobError(
+                code=INTERNAL,
+                reason="DEFECT",
+                message=f"the service failed with {type(error).__name__}; its log has the details",
+            )
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out; torch says so with a RuntimeError, in these words."""
+    said = str(error)
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("allocate memory" in said or "out of memory" in said)
+    )

@@ -1,0 +1,359 @@
+"""The dispatcher with real processes, a real database and a real object store; the workers follow scripts."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from job_samples import RESULT
+from worker_lab import OWNER, TESTS, Lab, alive, wait_until, worker_pids
+
+from npn_service.errors import LostLease, Unavailable
+from npn_service.jobs.manager import JobManager
+from npn_service.jobs.model import DatasetRef, Job, State
+from npn_service.jobs.sql_store import SqlJobStore
+from npn_service.worker import child
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    """A lab whose workers find their scripts."""
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch.setenv("NPN_S3_SECRET_KEY", "a secret")
+    made = Lab(tmp_path)
+    yield made
+    made.close()
+    assert not worker_pids()
+
+
+def test_a_job_runs_to_its_artifact(lab: Lab) -> None:
+    """A job ends SUCCEEDED with progress and its files under its attempt; the scratch folder is empty."""
+    lab.dispatcher()
+    job = lab.wait(lab.create("succeed"))
+    assert job.state is State.SUCCEEDED
+    assert job.attempt == 1
+    assert job.progress is not None
+    assert job.progress.step == 100
+    assert job.result is not None
+    assert [file.path for file in job.result.files] == ["facts.json"]
+    assert lab.facts(job)["dataset"] == "the dataset"
+    wait_until(lambda: lab.observed.outcomes == ["succeeded"])
+    assert lab.observed.progress >= 2
+    assert not list((lab.folder / "scratch").iterdir())
+
+
+def test_a_warm_worker_starts_within_a_second(lab: Lab) -> None:
+    """A job created while a worker is warm reports its first progress within a second."""
+    lab.dispatcher()
+    lab.wait(lab.create("succeed"))
+    time.sleep(1.0)  # the next worker gets warm
+    created = time.monotonic()
+    lab.wait_reported(lab.create("obey"))
+    assert time.monotonic() - created < 1.0
+    assert lab.observed.queued[-1] < 1.0
+
+
+def test_workers_give_way_and_hold_no_secrets(lab: Lab) -> None:
+    """A worker has lower priority, a session of its own, one thread and none of the server's secrets."""
+    lab.dispatcher()
+    facts = lab.facts(lab.wait(lab.create("succeed")))
+    assert facts["nice"] == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
+    assert facts["session"] == facts["pid"]
+    assert facts["environment"]["OMP_NUM_THREADS"] == "1"
+    assert not [name for name in facts["environment"] if name.startswith("NPN_")]
+
+
+def test_two_workers_run_two_jobs(lab: Lab) -> None:
+    """With two workers two jobs run at the same time, in processes of their own."""
+    lab.dispatcher(workers=2)
+    jobs = [lab.create("obey"), lab.create("obey")]
+    for job in jobs:
+        lab.wait_reported(job)
+    assert len(worker_pids()) >= 2
+    third = lab.create("succeed")
+    time.sleep(0.5)
+    assert lab.get(third).state is State.QUEUED
+
+
+CRASHES = {
+    "sigkill": "SIGKILL",
+    "sigsegv": "SIGSEGV",
+    "exit": "code 3",
+    "garbage": "cannot be read",
+    "half": "cannot be read",
+    "stranger": "not understood",
+    "hang-up": "closed its connection",
+}
+
+
+@pytest.mark.parametrize("script", CRASHES)
+def test_a_crash_is_retried_and_then_fails_with_its_cause(
+    lab: Lab, script: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that dies or talks nonsense costs an attempt; the third one fails the job and says why."""
+    monkeypatch.setattr(child, "_MESSAGE_SECONDS", 1)
+    lab.dispatcher()
+    job = lab.wait(lab.create(script))
+    assert job.state is State.FAILED
+    assert job.attempt == 3
+    assert job.error is not None
+    assert CRASHES[script] in job.error.message
+    assert lab.wait(lab.create("succeed")).state is State.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("script", "reason", "says", "field"),
+    [
+        ("refuse", "LABEL_OUT_OF_RANGE", "y_train holds 11", "dataset.uri"),
+        ("diverge", "TRAINING_DIVERGED", "step 17", ""),
+        ("blunder", "DEFECT", "ValueError", ""),
+    ],
+)
+def test_a_failure_of_the_job_is_not_retried(
+    lab: Lab, script: str, reason: str, says: str, field: str
+) -> None:
+    """What the job itself does wrong fails it at once, with reason and field, without internals."""
+    lab.dispatcher()
+    job = lab.wait(lab.create(script))
+    assert (job.state, job.attempt) == (State.FAILED, 1)
+    assert job.error is not None
+    assert (job.error.reason, job.error.field) == (reason, field)
+    assert says in job.error.message
+    assert "secret" not in job.error.message
+
+
+def test_a_dataset_that_is_gone_fails_the_job(lab: Lab) -> None:
+    """A job whose dataset was removed while it waited fails with the field."""
+    job = lab.create("succeed")
+    refuse = JobManager(lab.store, lab.objects)
+    lab.dispatcher(manager=_Forgetful(refuse))
+    ended = lab.wait(job)
+    assert ended.state is State.FAILED
+    assert ended.error is not None
+    assert ended.error.field == "dataset.uri"
+
+
+class _Forgetful:
+    """A manager for which every dataset is gone."""
+
+    def __init__(self, manager: JobManager) -> None:
+        self._manager = manager
+
+    def dataset_path(self, *, owner: str, dataset: DatasetRef) -> Path:
+        return self._manager.dataset_path(owner="somebody else", dataset=dataset)
+
+
+@pytest.mark.parametrize("script", ["obey", "sleep", "hold"])
+def test_cancel_completes_within_two_seconds(lab: Lab, script: str) -> None:
+    """A cancel ends a worker that obeys, one that sleeps and one stuck in C code holding the interpreter."""
+    lab.dispatcher()
+    job = lab.wait_reported(lab.create(script))
+    (busy,) = [pid for pid in worker_pids() if _has_open(pid, job)] or [0]
+    asked = time.monotonic()
+    lab.store.cancel_job(owner=OWNER, job_id=job.id)
+    ended = lab.wait(job)
+    assert time.monotonic() - asked < 2.0
+    assert ended.state is State.CANCELLED
+    assert ended.attempt == 1
+    assert not alive(busy)
+
+
+def test_a_job_that_takes_too_long_fails(lab: Lab) -> None:
+    """max_duration ends the worker and fails the job with the limit."""
+    lab.dispatcher()
+    job = lab.wait(lab.create("sleep", max_duration=0.5))
+    assert job.state is State.FAILED
+    assert job.error is not None
+    assert job.error.reason == "MAX_DURATION_EXCEEDED"
+    assert "0.5 s" in job.error.message
+
+
+def test_a_flood_of_progress_is_thinned(lab: Lab) -> None:
+    """A worker that reports without pause neither stalls its job nor fills the events."""
+    lab.dispatcher()
+    job = lab.wait(lab.create("flood"))
+    assert job.state is State.SUCCEEDED
+    assert job.sequence < 100
+
+
+def test_a_late_finisher_cannot_publish(lab: Lab) -> None:
+    """A worker whose attempt is not current any more is ended and leaves nothing behind."""
+    lab.dispatcher()
+    job = lab.wait_reported(lab.create("second"))
+    lab.store.release_job(job_id=job.id, attempt=1, cause="the lease passed", counts=True)
+    second = lab.wait(job)
+    assert second.state is State.SUCCEEDED
+    assert second.attempt == 2
+    keys = [entry.key for entry in lab.objects.list(f"jobs/{job.id}/")]
+    assert keys == [f"jobs/{job.id}/attempts/2/facts.json"]
+    assert "lost" in lab.observed.outcomes
+
+
+class _LateStore(SqlJobStore):
+    """A store in which another attempt begins just before this one commits."""
+
+    def finish_job(self, **how: Any) -> Job:
+        if how["attempt"] == 1:
+            self.release_job(job_id=how["job_id"], attempt=1, cause="the lease passed", counts=True)
+        return super().finish_job(**how)
+
+
+def test_what_a_loser_stored_is_removed(lab: Lab) -> None:
+    """An attempt that loses its lease after storing its files removes them."""
+    store = _LateStore(f"sqlite:///{lab.folder / 'npn.sqlite'}")
+    lab.dispatcher(store=store)
+    job = lab.wait(lab.create("succeed"))
+    assert (job.state, job.attempt) == (State.SUCCEEDED, 2)
+    keys = [entry.key for entry in lab.objects.list(f"jobs/{job.id}/")]
+    assert keys == [f"jobs/{job.id}/attempts/2/facts.json"]
+    lab.dispatchers[0].drain()
+    store.close()
+
+
+class _DeafStore(SqlJobStore):
+    """A store whose answer to the first finish_job is lost, after the commit."""
+
+    answered = False
+
+    def finish_job(self, **how: Any) -> Job:
+        job = super().finish_job(**how)
+        if not self.answered:
+            self.answered = True
+            raise Unavailable("the answer was lost")
+        return job
+
+
+def test_a_commit_whose_answer_is_lost_keeps_its_artifact(lab: Lab) -> None:
+    """Repeating a commit that succeeded does not take the published artifact away."""
+    store = _DeafStore(f"sqlite:///{lab.folder / 'npn.sqlite'}")
+    lab.dispatcher(store=store)
+    job = lab.wait(lab.create("succeed"))
+    wait_until(lambda: len(lab.observed.outcomes) == 1)
+    assert lab.facts(job)["dataset"] == "the dataset"
+    lab.dispatchers[0].drain()
+    store.close()
+
+
+def test_drain_requeues_and_leaves_no_process(lab: Lab) -> None:
+    """A drain returns a running job to the queue, uncounted, and ends every process quickly."""
+    dispatcher = lab.dispatcher(workers=2)
+    jobs = [lab.create("hold"), lab.create("obey")]
+    for job in jobs:
+        lab.wait_reported(job)
+    asked = time.monotonic()
+    dispatcher.drain()
+    assert time.monotonic() - asked < 2.0
+    assert not worker_pids()
+    assert [lab.get(job).state for job in jobs] == [State.QUEUED, State.QUEUED]
+    for _ in range(3):  # not counted: a third drain does not fail it
+        again = lab.dispatcher()
+        lab.wait_reported(jobs[0])
+        again.drain()
+    assert lab.get(jobs[0]).state is State.QUEUED
+
+
+def test_a_server_that_starts_again_takes_its_jobs_back(lab: Lab) -> None:
+    """Jobs leased by this host before it died are requeued at the start, long before their leases pass."""
+    job = lab.create("succeed")
+    leased = lab.store.lease_job(host="here", lease_seconds=3600.0)
+    assert leased is not None
+    stored = lab.folder / "stored"
+    stored.write_text("before the commit")
+    lab.objects.put_file(leased.attempt_prefix + "facts.json", stored)
+    lab.dispatcher()
+    ended = lab.wait(job)
+    assert (ended.state, ended.attempt) == (State.SUCCEEDED, 2)
+    assert not lab.objects.list(leased.attempt_prefix)
+    with pytest.raises(LostLease):
+        lab.store.finish_job(job_id=job.id, attempt=1, result=RESULT)
+
+
+def test_a_job_of_a_silent_server_is_taken_over(lab: Lab) -> None:
+    """A job whose lease passed on another host is run here."""
+    job = lab.create("succeed")
+    assert lab.store.lease_job(host="elsewhere", lease_seconds=0.5) is not None
+    lab.dispatcher(lease_seconds=1.0)
+    ended = lab.wait(job)
+    assert (ended.state, ended.attempt) == (State.SUCCEEDED, 2)
+
+
+class _ShyStore(SqlJobStore):
+    """A store that is out of reach for what can wait, and at first for what cannot."""
+
+    refused = 0
+
+    def get_job(self, **_: Any) -> Job:
+        raise Unavailable("out of reach")
+
+    record_progress = get_job
+    renew_lease = get_job
+
+    def finish_job(self, **how: Any) -> Job:
+        self.refused += 1
+        if self.refused < 3:
+            raise Unavailable("out of reach")
+        return super().finish_job(**how)
+
+
+def test_a_store_out_of_reach_costs_no_attempt(lab: Lab) -> None:
+    """A job goes on while the store does not answer, and commits when it does again."""
+    store = _ShyStore(f"sqlite:///{lab.folder / 'npn.sqlite'}")
+    lab.dispatcher(store=store)
+    job = lab.wait(lab.create("second"))
+    assert (job.state, job.attempt) == (State.SUCCEEDED, 1)
+    assert store.refused == 3
+    lab.dispatchers[0].drain()
+    store.close()
+
+
+def test_a_store_out_of_reach_for_a_lease_ends_the_attempt(lab: Lab) -> None:
+    """A worker whose lease may have passed unseen is ended: another may have begun."""
+    store = _ShyStore(f"sqlite:///{lab.folder / 'npn.sqlite'}")
+    lab.dispatcher(store=store, lease_seconds=1.0)
+    lab.create("sleep")
+    wait_until(lambda: "lost" in lab.observed.outcomes)
+    lab.dispatchers[0].drain()
+    store.close()
+
+
+def test_a_worker_that_cannot_start_leaves_jobs_queued(lab: Lab) -> None:
+    """While no worker gets warm no job is leased, so none is lost."""
+    lab.dispatcher(target="no_such_module:run")
+    job = lab.create("succeed")
+    time.sleep(1.5)
+    assert lab.get(job).state is State.QUEUED
+    assert lab.get(job).attempt == 0
+
+
+def test_an_idle_worker_that_dies_is_replaced(lab: Lab) -> None:
+    """Killing the idle worker costs no job anything."""
+    lab.dispatcher()
+    lab.wait(lab.create("succeed"))
+    wait_until(lambda: len(worker_pids()) == 1)
+    os.kill(worker_pids().pop(), 9)
+    job = lab.wait(lab.create("succeed"))
+    assert (job.state, job.attempt) == (State.SUCCEEDED, 1)
+
+
+def test_a_killed_server_leaves_no_orphan(lab: Lab) -> None:
+    """After kill -9 of the parent its workers are gone within five seconds, stuck ones included."""
+    process = subprocess.Popen(
+        [sys.executable, str(TESTS / "worker_parent.py")], stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout is not None
+        pids = json.loads(process.stdout.readline())
+        assert len(pids) == 3
+        assert all(alive(pid) for pid in pids)
+        process.kill()
+    wait_until(lambda: not any(alive(pid) for pid in pids), seconds=5.0)
+
+
+def _has_open(pid: int, job: Job) -> bool:
+    """Whether the process is the one that runs `job`: idle ones wait, so only it has a second thread."""
+    return len(list(Path(f"/proc/{pid}/task").iterdir())) > 1

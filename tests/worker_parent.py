@@ -1,0 +1,33 @@
+"""A parent of one idle worker, one that sleeps and one stuck in C code; prints their ids and waits to die."""
+
+import json
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from job_samples import SPEC
+
+from npn_service.worker.child import Child
+from npn_service.worker.messages import Assignment
+
+
+def main() -> None:
+    """Start them and wait until they are busy."""
+    children = [Child("worker_scripts:run") for _ in range(3)]
+    for child in children:
+        assert child.ready(30.0)
+    with tempfile.TemporaryDirectory() as folder:
+        for child, script in zip(children, ("sleep", "hold"), strict=False):
+            spec = replace(SPEC, labels={"script": script})
+            child.send(
+                Assignment(job="jobs/1", attempt=1, spec=spec, dataset=Path(folder), output=Path(folder))
+            )
+            assert child.receive(30.0) is not None
+    time.sleep(0.5)
+    print(json.dumps([child.pid for child in children]), flush=True)
+    time.sleep(600)
+
+
+if __name__ == "__main__":
+    main()

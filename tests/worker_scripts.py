@@ -1,0 +1,165 @@
+"""What scripted worker processes do: the job's label `script` says which; no torch, so they start quickly."""
+
+import ctypes
+import json
+import os
+import signal
+import socket
+import struct
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
+from hashlib import sha256
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from job_samples import DENSE, PLAN, SMALL, progress_at
+
+from npn_core.errors import InvalidInput, Stopped, TrainingDiverged
+from npn_core.progress import Progress, Stage
+from npn_service.jobs.model import ArtifactFile
+from npn_service.worker.assignment import perform
+from npn_service.worker.messages import Assignment, Finished, Inspected, Inspection, Reported
+
+Steps = Generator[Progress, None, Finished]
+
+
+def run(connection: Connection) -> None:
+    """A worker process that follows the script."""
+
+    def work(assignment: Assignment, should_stop: Callable[[], bool]) -> Steps:
+        yield progress_at(1)
+        script = assignment.spec.labels["script"]
+        if script in SIGNALS:
+            os.kill(os.getpid(), SIGNALS[script])
+        elif script in CHANNEL:
+            CHANNEL[script](connection)
+        else:
+            yield from SCRIPTS[script](assignment, should_stop) or ()
+        yield progress_at(100)
+        return finished(assignment)
+
+    perform(connection, work)
+
+
+def broken(connection: Connection) -> None:
+    """A worker process that ends as soon as it is warm."""
+    os._exit(7)
+
+
+def finished(assignment: Assignment) -> Finished:
+    """An artifact that tells what the process was like."""
+    facts = {
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
+        "session": os.getsid(0),
+        "pid": os.getpid(),
+        "environment": dict(os.environ),
+        "begin": BEGIN,
+        "end": time.time(),
+        "dataset": assignment.dataset.read_text(),
+    }
+    data = json.dumps(facts).encode()
+    (assignment.output / "facts.json").write_bytes(data)
+    file = ArtifactFile(path="facts.json", size=len(data), sha256=sha256(data).hexdigest())
+    return Finished(dense=DENSE, compact=SMALL, metrics=(), files=(file,), train_time=1.0)
+
+
+BEGIN = time.time()
+
+
+def _report_a_lot(*_: object) -> Iterator[Progress]:
+    for step in range(2, 1001):
+        stage = Stage.DENSE if step <= 500 else Stage.PLASTIC
+        yield replace(progress_at(step), stage=stage, warning="!" if step == 700 else "")
+
+
+def _report_slowly(*_: object) -> Iterator[Progress]:
+    for step in (2, 3):
+        time.sleep(0.3)
+        yield progress_at(step)
+    time.sleep(0.3)
+
+
+def _obey(_: Assignment, should_stop: Callable[[], bool]) -> None:
+    while not should_stop():
+        time.sleep(0.01)
+    raise Stopped
+
+
+def _hold_the_interpreter(*_: object) -> None:
+    ctypes.PyDLL(None).sleep(600)  # unlike CDLL, PyDLL keeps the global lock: no thread of Python runs
+
+
+def _refuse(*_: object) -> None:
+    raise InvalidInput("dataset.uri", "y_train holds 11", reason="LABEL_OUT_OF_RANGE")
+
+
+def _diverge(*_: object) -> None:
+    raise TrainingDiverged(17)
+
+
+def _blunder(*_: object) -> None:
+    raise ValueError("a secret")
+
+
+def _send_garbage(connection: Connection) -> None:
+    connection.send_bytes(b"\x80garbage")
+    time.sleep(600)
+
+
+def _send_half_a_message(connection: Connection) -> None:
+    os.write(connection.fileno(), struct.pack("!i", 1000) + b"half")
+    time.sleep(600)
+
+
+def _hang_up(connection: Connection) -> None:
+    with socket.socket(fileno=os.dup(connection.fileno())) as same:
+        same.shutdown(socket.SHUT_WR)
+    time.sleep(600)
+
+
+def _flood(connection: Connection) -> None:
+    for step in range(20_000):
+        connection.send(Reported(progress=progress_at(step)))
+
+
+SIGNALS = {"sigkill": signal.SIGKILL, "sigsegv": signal.SIGSEGV}
+SCRIPTS: dict[str, Callable[..., Iterator[Progress] | None]] = {
+    "a-lot": _report_a_lot,
+    "slowly": _report_slowly,
+    "succeed": lambda *_: None,
+    "second": lambda *_: time.sleep(1.0),
+    "obey": _obey,
+    "sleep": lambda *_: time.sleep(600),
+    "hold": _hold_the_interpreter,
+    "exit": lambda *_: os._exit(3),
+    "refuse": _refuse,
+    "diverge": _diverge,
+    "blunder": _blunder,
+}
+CHANNEL: dict[str, Callable[[Connection], object]] = {
+    "garbage": _send_garbage,
+    "half": _send_half_a_message,
+    "stranger": lambda connection: connection.send("hello"),
+    "hang-up": _hang_up,
+    "flood": _flood,
+}
+
+
+def inspect(connection: Connection) -> None:
+    """An inspector process; the dataset's text is the script."""
+    while True:
+        try:
+            inspection: Inspection = connection.recv()
+        except EOFError:
+            return
+        connection.send(_inspect(inspection.dataset))
+
+
+def _inspect(dataset: Path) -> Inspected:
+    script = dataset.read_text()
+    if script == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if script == "hang":
+        time.sleep(600)
+    return Inspected(plan=PLAN, error=None)
