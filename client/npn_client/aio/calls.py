@@ -1,0 +1,128 @@
+"""The asyncio calls that handles, submits and transfers are made of: calls.py with every wait awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+from npn_client import decode, transfer
+from npn_client._pb import pb
+from npn_client.errors import ClientError
+from npn_client.model import ArtifactFile, Event, JobSnapshot
+from npn_client.retry import Resumption
+from npn_client.spec import Dataset
+from npn_client.watching import SILENCE, WatchCursor
+
+from .connection import AsyncConnection
+
+
+class AsyncCalls:
+    """The calls that handles and submits are made of (an `AsyncJobCalls`)."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self.connection = connection
+
+    async def create_job(self, request: pb.CreateJobRequest) -> pb.Job:
+        """Queue a job, or plan one."""
+        job: pb.Job = await self.connection.call("CreateJob", request)
+        return job
+
+    async def get_job(self, name: str) -> JobSnapshot:
+        """The job as it is now."""
+        return decode.snapshot(await self.connection.call("GetJob", pb.GetJobRequest(name=name)))
+
+    async def cancel_job(self, name: str) -> JobSnapshot:
+        """Ask the job to stop."""
+        return decode.snapshot(await self.connection.call("CancelJob", pb.CancelJobRequest(name=name)))
+
+    async def delete_job(self, name: str) -> None:
+        """Remove the finished job."""
+        await self.connection.call("DeleteJob", pb.DeleteJobRequest(name=name))
+
+    async def watch_job(self, name: str, timeout: float | None) -> AsyncGenerator[Event, None]:
+        """The current state, then events until the job is done, over as many streams as it takes."""
+        cursor = WatchCursor(name, timeout)
+        while not cursor.done:
+            failure = None
+            stream = self.connection.stream(
+                "WatchJob", cursor.request(), timeout=cursor.stream_seconds(), silence=SILENCE
+            )
+            try:
+                async with aclosing(stream):
+                    async for response in stream:
+                        if (event := cursor.receive(response)) is not None:
+                            yield event
+                        if cursor.done:
+                            return
+            except ClientError as error:
+                failure = error
+            await asyncio.sleep(cursor.interrupted(failure))
+
+    async def pages(self, method: str, request: Any, items: str) -> AsyncIterator[Any]:
+        """The items of every page."""
+        while True:
+            page = await self.connection.call(method, request)
+            for item in getattr(page, items):
+                yield item
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def store(self, dataset: str | Path | Dataset) -> Dataset:
+        """The dataset with a URI that the server can read; uploads a local file."""
+        if not isinstance(dataset, Dataset):
+            dataset = Dataset(dataset)
+        if dataset.local_path is None:
+            return dataset
+        return Dataset(await self._upload(dataset.local_path, "job.dataset.uri"), layout=dataset.layout)
+
+    async def _upload(self, source: Path, field: str) -> str:
+        call = self.connection.call
+        file = await asyncio.to_thread(transfer.LocalFile.read, source, field)
+        upload = file.unfinished((await call("ListUploads", pb.ListUploadsRequest())).uploads)
+        if upload is None:
+            upload = await call("CreateUpload", file.create_request(str(uuid.uuid4())))
+        else:
+            upload = await call("GetUpload", pb.GetUploadRequest(name=upload.name))
+        if upload.state == pb.UPLOAD_STATE_OPEN:
+            await self._send(upload, file)
+            upload = await call("CompleteUpload", pb.CompleteUploadRequest(name=upload.name))
+        return str(upload.object)
+
+    async def _send(self, upload: pb.Upload, file: transfer.LocalFile) -> None:
+        call = self.connection.call
+        resumption = Resumption(upload.files[0].committed)
+        while upload.files[0].committed < file.size:
+            failure = None
+            try:
+                await call("WriteObject", file.write_requests(upload), timeout=transfer.TIMEOUT)
+            except ClientError as error:
+                failure = error
+            upload = await call("GetUpload", pb.GetUploadRequest(name=upload.name))
+            committed = upload.files[0].committed
+            if committed < file.size:
+                await asyncio.sleep(resumption.after(committed, failure))
+
+    async def download(self, file: ArtifactFile, folder: Path) -> Path:
+        """Fetch one file into a folder."""
+        incoming = transfer.IncomingFile(file, folder)
+        if incoming.is_there:
+            return incoming.target
+        source = await self.connection.call("GetDownload", pb.GetDownloadRequest(name=file.name))
+        request = transfer.readable(source)
+        resumption = Resumption(incoming.position)
+        while not incoming.is_complete:
+            failure = None
+            request.offset = incoming.position
+            try:
+                async for part in self.connection.stream("ReadObject", request, timeout=transfer.TIMEOUT):
+                    incoming.write(part.data)
+            except ClientError as error:
+                failure = error
+            if not incoming.is_complete:
+                await asyncio.sleep(resumption.after(incoming.position, failure))
+        return await asyncio.to_thread(incoming.finish)

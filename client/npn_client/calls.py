@@ -1,0 +1,122 @@
+"""The blocking calls that handles, submits and transfers are made of."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from . import decode, transfer
+from ._pb import pb
+from .connection import Connection
+from .errors import ClientError
+from .model import ArtifactFile, Event, JobSnapshot
+from .retry import Resumption
+from .spec import Dataset
+from .watching import SILENCE, WatchCursor
+
+
+class Calls:
+    """The calls that handles and submits are made of (a `JobCalls`)."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def create_job(self, request: pb.CreateJobRequest) -> pb.Job:
+        """Queue a job, or plan one."""
+        job: pb.Job = self.connection.call("CreateJob", request)
+        return job
+
+    def get_job(self, name: str) -> JobSnapshot:
+        """The job as it is now."""
+        return decode.snapshot(self.connection.call("GetJob", pb.GetJobRequest(name=name)))
+
+    def watch_job(self, name: str, timeout: float | None) -> Iterator[Event]:
+        """The current state, then events until the job is done, over as many streams as it takes."""
+        cursor = WatchCursor(name, timeout)
+        while not cursor.done:
+            failure = None
+            try:
+                for response in self.connection.stream(
+                    "WatchJob", cursor.request(), timeout=cursor.stream_seconds(), silence=SILENCE
+                ):
+                    if (event := cursor.receive(response)) is not None:
+                        yield event
+                    if cursor.done:
+                        return
+            except ClientError as error:
+                failure = error
+            time.sleep(cursor.interrupted(failure))
+
+    def cancel_job(self, name: str) -> JobSnapshot:
+        """Ask the job to stop."""
+        return decode.snapshot(self.connection.call("CancelJob", pb.CancelJobRequest(name=name)))
+
+    def delete_job(self, name: str) -> None:
+        """Remove the finished job."""
+        self.connection.call("DeleteJob", pb.DeleteJobRequest(name=name))
+
+    def pages(self, method: str, request: Any, items: str) -> Iterator[Any]:
+        """The items of every page."""
+        while True:
+            page = self.connection.call(method, request)
+            yield from getattr(page, items)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def store(self, dataset: str | Path | Dataset) -> Dataset:
+        """The dataset with a URI that the server can read; uploads a local file."""
+        if not isinstance(dataset, Dataset):
+            dataset = Dataset(dataset)
+        if dataset.local_path is None:
+            return dataset
+        return Dataset(self._upload(dataset.local_path, "job.dataset.uri"), layout=dataset.layout)
+
+    def _upload(self, source: Path, field: str) -> str:
+        """Send a file, or what the server lacks of it; returns the object."""
+        file = transfer.LocalFile.read(source, field)
+        upload = file.unfinished(self.connection.call("ListUploads", pb.ListUploadsRequest()).uploads)
+        if upload is None:
+            upload = self.connection.call("CreateUpload", file.create_request(str(uuid.uuid4())))
+        else:
+            upload = self.connection.call("GetUpload", pb.GetUploadRequest(name=upload.name))
+        if upload.state == pb.UPLOAD_STATE_OPEN:
+            self._send(upload, file)
+            upload = self.connection.call("CompleteUpload", pb.CompleteUploadRequest(name=upload.name))
+        return str(upload.object)
+
+    def _send(self, upload: pb.Upload, file: transfer.LocalFile) -> None:
+        resumption = Resumption(upload.files[0].committed)
+        while upload.files[0].committed < file.size:
+            failure = None
+            try:
+                self.connection.call("WriteObject", file.write_requests(upload), timeout=transfer.TIMEOUT)
+            except ClientError as error:
+                failure = error
+            upload = self.connection.call("GetUpload", pb.GetUploadRequest(name=upload.name))
+            committed = upload.files[0].committed
+            if committed < file.size:
+                time.sleep(resumption.after(committed, failure))
+
+    def download(self, file: ArtifactFile, folder: Path) -> Path:
+        """Fetch one file into a folder."""
+        incoming = transfer.IncomingFile(file, folder)
+        if incoming.is_there:
+            return incoming.target
+        source = self.connection.call("GetDownload", pb.GetDownloadRequest(name=file.name))
+        request = transfer.readable(source)
+        resumption = Resumption(incoming.position)
+        while not incoming.is_complete:
+            failure = None
+            request.offset = incoming.position
+            try:
+                for part in self.connection.stream("ReadObject", request, timeout=transfer.TIMEOUT):
+                    incoming.write(part.data)
+            except ClientError as error:
+                failure = error
+            if not incoming.is_complete:
+                time.sleep(resumption.after(incoming.position, failure))
+        return incoming.finish()

@@ -1,0 +1,5 @@
+"""The `npn` command."""
+
+from .commands import main
+
+__all__ = ["main"]

@@ -1,0 +1,144 @@
+"""Options that commands share, and what they become."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from npn_client.client import Client
+from npn_client.errors import ClientError
+from npn_client.spec import Budget, KSchedule, Training
+
+from . import documents
+from .exits import Exit, code_of, explain
+
+Command = Callable[..., Any]
+
+
+LOG_WIDTH = 120  # columns of a table that goes to a file
+
+
+def _console() -> Console:
+    return Console(highlight=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Session:
+    """The server that a command talks to, and how it answers."""
+
+    server: str
+    token: str | None
+    tls: bool | Path
+    json: bool
+    console: Console = field(default_factory=_console)
+
+    @contextmanager
+    def connect(self) -> Iterator[Client]:
+        """A client for the time of a command."""
+        with Client(self.server, token=self.token, tls=self.tls) as client:
+            yield client
+
+    def busy(self, message: str) -> AbstractContextManager[object]:
+        """Show on a terminal that something takes its time."""
+        return nullcontext() if self.json or not self.console.is_terminal else self.console.status(message)
+
+    def fail(self, error: ClientError | OSError) -> Exit:
+        """Say what went wrong; returns the exit code."""
+        if self.json and isinstance(error, ClientError):
+            click.echo(documents.error_line(error))
+        else:
+            message = explain(error, self.server) if isinstance(error, ClientError) else str(error)
+            click.secho(f"error: {message}", err=True, fg="red")
+        return code_of(error) if isinstance(error, ClientError) else Exit.ERROR
+
+
+def connected(command: Command) -> Command:
+    """Give a command the options of the connection, and a `Session` as its first argument."""
+
+    @click.option(
+        "--server",
+        envvar="NPN_SERVER",
+        default="localhost:50051",
+        show_default=True,
+        help="HOST:PORT [NPN_SERVER]",
+    )
+    @click.option("--token", envvar="NPN_TOKEN", help="Sent with every call. [NPN_TOKEN]")
+    @click.option("--tls", is_flag=True, help="Encrypt, trusting the system's authorities.")
+    @click.option(
+        "--ca-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Encrypt, trusting this PEM file.",
+    )
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+    @wraps(command)
+    def with_session(
+        *, server: str, token: str | None, tls: bool, ca_file: Path | None, as_json: bool, **arguments: Any
+    ) -> Any:
+        session = Session(server=server, token=token, tls=ca_file or tls, json=as_json)
+        try:
+            return command(session, **arguments)
+        except (ClientError, OSError) as error:
+            return session.fail(error)
+
+    return with_session
+
+
+def budget_options(command: Command) -> Command:
+    """Limits of the compact network, gathered as `budget`."""
+
+    @click.option("--max-params", type=int, help="Parameters, biases included.")
+    @click.option("--max-macs", type=int, help="Multiply-adds of one sample.")
+    @click.option("--max-bytes", type=int, help="Bytes of model.safetensors' tensors.")
+    @click.option("--max-accuracy-drop-points", type=float, help="Percentage points of validation accuracy.")
+    @wraps(command)
+    def with_budget(*arguments: Any, **options: Any) -> Any:
+        names = ("max_params", "max_macs", "max_bytes", "max_accuracy_drop_points")
+        budget = Budget(**{name: options.pop(name) for name in names})
+        return command(*arguments, budget=budget, **options)
+
+    return with_budget
+
+
+def training_options(command: Command) -> Command:
+    """How the network is trained, gathered as `training`.  What is not given is the server's choice."""
+
+    @click.option("--epochs", type=int, help="Passes over the training set, all stages together.")
+    @click.option("--batch-size", type=int)
+    @click.option("--lr", type=float, help="Learning rate of the weights.")
+    @click.option("--gate-lr", type=float, help="Learning rate of the gates.")
+    @click.option("--weight-decay", type=float)
+    @click.option("--estimator", default="", help="Gradient of the gates: disarm, arm or ar.")
+    @click.option("--k-start", type=float, help="Plasticity k at the begin of the plastic stage.")
+    @click.option("--k-end", type=float, help="Plasticity k at its end.")
+    @click.option("--seed", type=int)
+    @click.option("--threads", type=int, help="CPU threads of the training process.")
+    @click.option(
+        "--distillation", type=float, help="Share of the dense network's answers in stage 3, 0 to 1."
+    )
+    @click.option("--mask", default="", help="learned; random or magnitude to compare with.")
+    @wraps(command)
+    def with_training(*arguments: Any, **options: Any) -> Any:
+        names = (
+            *("epochs", "batch_size", "lr", "gate_lr", "weight_decay", "estimator", "seed", "threads"),
+            *("distillation", "mask"),
+        )
+        start, end = options.pop("k_start"), options.pop("k_end")
+        k = None if start is None and end is None else KSchedule(start=start, end=end)
+        training = Training(**{name: options.pop(name) for name in names}, k=k)
+        return command(*arguments, training=training, **options)
+
+    return with_training
+
+
+def pairs(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> Mapping[str, str]:
+    """KEY=VALUE, any number of times."""
+    for value in values:
+        if not value.partition("=")[0] or "=" not in value:
+            raise click.BadParameter(f"{value!r} is not KEY=VALUE", ctx=context, param=option)
+    return {key: text for key, _, text in (value.partition("=") for value in values)}

@@ -1,0 +1,121 @@
+"""Tables for the terminal: results, plans, jobs, the catalogue."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+
+from npn_client.job import Job
+from npn_client.model import ArchitectureInfo, JobSnapshot, Metric, Outcome, Plan
+
+from . import text
+
+
+def result(outcome: Outcome, title: str) -> Table:
+    """Dense beside compact."""
+    table = _table(title)
+    table.add_column("")
+    for heading in ("dense", "compact", "smaller"):
+        table.add_column(heading, justify="right")
+    for kind, name in text.COST_NAMES.items():
+        dense, compact = getattr(outcome.dense, kind), getattr(outcome.compact, kind)
+        table.add_row(name, f"{dense:,}", f"{compact:,}", f"{dense / max(compact, 1):.1f} times")
+    for name, dense_metric, compact_metric in _pairs(outcome.metrics):
+        table.add_row(
+            text.metric_name(name),
+            text.metric(dense_metric, interval=True),
+            text.metric(compact_metric, interval=True),
+            "",
+        )
+    if any(metric.low is not None for metric in outcome.metrics.values()):
+        table.caption = "in parentheses: 95 % intervals"
+    return table
+
+
+def units(artifact: Path) -> str:
+    """Units that the compact network kept, by group, as its architecture.json says."""
+    groups = json.loads((artifact / "architecture.json").read_text())["groups"]
+    return "   ".join(f"{group['name']} {len(group['kept']):,}/{group['size']:,}" for group in groups)
+
+
+def plan(answer: Plan, title: str) -> Table:
+    """The feasible range."""
+    table = _table(title)
+    table.add_column("")
+    table.add_column("dense", justify="right")
+    table.add_column("smallest possible", justify="right")
+    for kind, name in text.COST_NAMES.items():
+        table.add_row(name, f"{getattr(answer.dense, kind):,}", f"{getattr(answer.smallest, kind):,}")
+    return table
+
+
+def plan_notes(answer: Plan) -> list[str]:
+    """What else a plan tells, line by line."""
+    notes = []
+    if (data := answer.dataset) is not None:
+        shape = "x".join(map(str, data.input_shape))
+        notes.append(
+            f"dataset: {data.train_samples:,} training, {data.validation_samples:,} validation and "
+            f"{data.test_samples:,} test samples of {shape} ({data.dtype}), {data.classes} classes"
+        )
+    groups = ", ".join(f"{group.name} {group.size:,} {group.kind}s" for group in answer.groups)
+    return [*notes, f"units that can go: {groups}", *(f"warning: {line}" for line in answer.warnings)]
+
+
+def jobs(listed: Iterable[Job]) -> Table:
+    """One job per row."""
+    table = _table(None)
+    for heading in ("job", "state", "model", "budget", "progress", "created"):
+        table.add_column(heading, overflow="fold" if heading == "job" else "ellipsis", no_wrap=True)
+    for job in listed:
+        snapshot = job.snapshot
+        created = f"{snapshot.create_time.astimezone():%Y-%m-%d %H:%M}" if snapshot.create_time else ""
+        table.add_row(
+            job.id,
+            text.state(job.state),
+            snapshot.model.name,
+            text.budget(snapshot.budget).removeprefix("at most "),
+            _short_progress(snapshot),
+            created,
+        )
+    return table
+
+
+def architectures(listed: Iterable[ArchitectureInfo]) -> Table:
+    """One network per row."""
+    table = _table(None)
+    for heading in ("model", "description", "parameters with defaults"):
+        table.add_column(heading)
+    table.add_column("dense parameters", justify="right")
+    for info in listed:
+        params = "\n".join(
+            f"{param.name}={param.default_value}  {param.description}" for param in info.params
+        )
+        table.add_row(info.name, info.description, params, f"{info.dense.params:,}")
+    return table
+
+
+def _table(title: str | None) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+
+
+def _pairs(metrics: Mapping[str, Metric]) -> list[tuple[str, Metric | None, Metric | None]]:
+    """(name, dense, compact) for every metric measured on either network."""
+    names = dict.fromkeys(name.removeprefix("dense_").removeprefix("compact_") for name in metrics)
+    return [(name, metrics.get(f"dense_{name}"), metrics.get(f"compact_{name}")) for name in names]
+
+
+def _short_progress(job: JobSnapshot) -> str:
+    if job.done or job.progress is None:
+        return ""
+    stage = text.STAGE_NAMES.get(job.progress.stage, "")
+    return f"{stage}, {text.epoch(job.progress)}" if job.progress.stage in text.TRAINING_STAGES else stage

@@ -1,0 +1,243 @@
+"""What the server tells, as frozen data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+
+from .errors import Violation
+from .spec import Architecture, Budget, Dataset, Training
+
+
+class JobState(Enum):
+    """Where a job is in its life.  UNKNOWN is a state that this client is too old for: not terminal."""
+
+    UNKNOWN = "UNKNOWN"
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    CANCELLING = "CANCELLING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+class Stage(Enum):
+    """What part of the method is running."""
+
+    UNKNOWN = "UNKNOWN"
+    PREPARE = "PREPARE"
+    DENSE = "DENSE"
+    PLASTIC = "PLASTIC"
+    FINE_TUNE = "FINE_TUNE"
+    EXPORT = "EXPORT"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """What a network costs: parameters, multiply-adds of one sample, bytes of tensors."""
+
+    params: int
+    macs: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Metric:
+    """A measured value with its 95 % interval, where there is one."""
+
+    name: str
+    value: float
+    higher_is_better: bool
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CostProgress:
+    """How one budgeted cost stands: in expectation, and for the mask that hardening now would give."""
+
+    kind: str
+    expected: float
+    hard: int
+    budget: int
+    multiplier: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupProgress:
+    """One group now: units whose gate is open at hardening, mean gate entropy in bits."""
+
+    name: str
+    size: int
+    active: int
+    entropy: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """The newest report of the training loop.
+
+    `k` is infinite in stages 1 and 3; `time_left` is in seconds, None before it can be told; `metrics` by
+    name, empty before the first validation.
+    """
+
+    step: int
+    steps: int
+    epoch: int
+    epochs: int
+    stage: Stage
+    k: float
+    loss: float
+    metrics: Mapping[str, Metric]
+    costs: tuple[CostProgress, ...]
+    groups: tuple[GroupProgress, ...]
+    samples_per_second: float
+    time_left: float | None
+    time: datetime | None
+    warning: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupPlan:
+    """A group of units that can be removed one by one.  `kind` is "channel", "neuron" or "feature"."""
+
+    name: str
+    kind: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetInfo:
+    """What headers and labels tell of a dataset; `input_shape` is that of one sample."""
+
+    train_samples: int
+    validation_samples: int
+    test_samples: int
+    input_shape: tuple[int, ...]
+    classes: int
+    dtype: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What a job comes to: the cost of the dense network and of the smallest that the method can return."""
+
+    dense: Cost
+    smallest: Cost
+    groups: tuple[GroupPlan, ...]
+    dataset: DatasetInfo | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArtifactFile:
+    """One file of the artifact: resource name, relative path, size in bytes, SHA-256 in lower-case hex."""
+
+    name: str
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What a job that succeeded gives.  `metrics` by name; `train_time` in seconds."""
+
+    dense: Cost
+    compact: Cost
+    metrics: Mapping[str, Metric]
+    files: tuple[ArtifactFile, ...]
+    train_time: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobError:
+    """Why a job failed.  `code` is a google.rpc.Code name, for example "INVALID_ARGUMENT"."""
+
+    code: str
+    message: str
+    reason: str
+    violations: tuple[Violation, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobSnapshot:
+    """A job at one moment; `sequence` numbers its newest event.  Decide by `done`, not by `state`."""
+
+    name: str
+    state: JobState
+    done: bool
+    sequence: int
+    wait_reason: str
+    attempt: int
+    model: Architecture
+    dataset: Dataset
+    budget: Budget
+    training: Training
+    labels: Mapping[str, str]
+    priority: int
+    max_duration: float | None
+    owner: str
+    creator: str
+    create_time: datetime | None
+    start_time: datetime | None
+    end_time: datetime | None
+    plan: Plan | None = None
+    progress: Progress | None = None
+    error: JobError | None = None
+    result: Outcome | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StateChanged:
+    """The first event of a watch, and one for every change of state: the whole job."""
+
+    sequence: int
+    time: datetime | None
+    job: JobSnapshot
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progressed:
+    """The training loop reported."""
+
+    sequence: int
+    time: datetime | None
+    progress: Progress
+
+
+Event = StateChanged | Progressed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArchitectureParam:
+    """A parameter of a catalogue network."""
+
+    name: str
+    description: str
+    default_value: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArchitectureInfo:
+    """A network of the catalogue; `dense` is its cost for the example input and classes."""
+
+    name: str
+    description: str
+    params: tuple[ArchitectureParam, ...]
+    dense: Cost
+    example_input_shape: tuple[int, ...]
+    example_classes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerInfo:
+    """Version, limits and features of a server."""
+
+    version: str
+    max_message_bytes: int
+    max_upload_bytes: int
+    max_files_per_upload: int
+    max_epochs: int
+    features: tuple[str, ...] = field(default=())
+    estimators: tuple[str, ...] = field(default=())

@@ -1,0 +1,124 @@
+"""Files on this side of a transfer: what is sent, and what is received.  Transport-free."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ._pb import pb
+from .errors import FailedPrecondition, InvalidArgument, TransferFailed
+from .model import ArtifactFile
+
+CHUNK_BYTES = 1 << 20
+TIMEOUT = 600.0  # seconds for one call; a longer transfer resumes
+_DRIVE = re.compile(r"^[A-Za-z]:")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LocalFile:
+    """A file to send, as it was when it was hashed."""
+
+    source: Path
+    size: int
+    sha256: str
+
+    @classmethod
+    def read(cls, source: Path, field: str) -> "LocalFile":
+        """Hash a file.  Raises InvalidArgument for `field` where there is none."""
+        if not source.exists():
+            raise InvalidArgument.of(field, f"there is no file {source}; give a file or an s3:// URI")
+        if not source.is_file():
+            raise InvalidArgument.of(field, f"{source} is not a file; this version uploads single files")
+        with source.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        return cls(source=source, size=source.stat().st_size, sha256=digest)
+
+    def create_request(self, request_id: str) -> pb.CreateUploadRequest:
+        """Starts an upload of this file."""
+        file = pb.UploadFile(path=self.source.name, size=self.size, sha256=self.sha256)
+        return pb.CreateUploadRequest(files=[file], request_id=request_id)
+
+    def unfinished(self, uploads: Sequence[pb.Upload]) -> pb.Upload | None:
+        """The open upload of these very bytes, if an earlier run left one."""
+        for upload in uploads:
+            same = [(file.path, file.sha256) for file in upload.files] == [(self.source.name, self.sha256)]
+            if same and upload.state == pb.UPLOAD_STATE_OPEN:
+                return upload
+        return None
+
+    def write_requests(self, upload: pb.Upload) -> Iterator[pb.WriteObjectRequest]:
+        """What is still missing of the upload, in chunks."""
+        file = upload.files[0]
+        chunk_bytes = min(CHUNK_BYTES, file.write_object.max_chunk_bytes or CHUNK_BYTES)
+        with self.source.open("rb") as stream:
+            stream.seek(file.committed)
+            first = pb.WriteObjectRequest(upload=upload.name, path=file.path, offset=file.committed)
+            while data := stream.read(chunk_bytes):
+                first.data = data
+                yield first
+                first = pb.WriteObjectRequest()
+
+
+def target(folder: Path, path: str) -> Path:
+    """Where a file of an artifact goes.  Raises TransferFailed for a path that would leave the folder."""
+    parts = path.split("/")
+    unsafe = any(part in ("", ".", "..") or "\\" in part or not part.isprintable() for part in parts)
+    place = folder.joinpath(*parts)
+    if unsafe or _DRIVE.match(path) or not place.resolve().is_relative_to(folder.resolve()):
+        raise TransferFailed(f"the server sent the unsafe path {path!r}; nothing was written there")
+    return place
+
+
+class IncomingFile:
+    """A file on its way into `folder`.
+
+    Bytes gather in a temporary file beside the target, named after their hash, so that a later run resumes;
+    the target appears whole and verified, or not at all.
+    """
+
+    def __init__(self, file: ArtifactFile, folder: Path) -> None:
+        self.file = file
+        self.target = target(folder, file.path)
+        self._part = self.target.with_name(f".{self.target.name}.{file.sha256[:16]}.part")
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the target already holds these bytes."""
+        return self.target.is_file() and _sha256(self.target) == self.file.sha256
+
+    @property
+    def position(self) -> int:
+        """Bytes received so far."""
+        return self._part.stat().st_size if self._part.exists() else 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every byte has come."""
+        return self.position >= self.file.size
+
+    def write(self, data: bytes) -> None:
+        """Append bytes."""
+        with self._part.open("ab") as stream:
+            stream.write(data)
+
+    def finish(self) -> Path:
+        """Verify size and SHA-256 and move the file to its place.  Raises TransferFailed."""
+        self._part.touch()
+        if self.position != self.file.size or _sha256(self._part) != self.file.sha256:
+            self._part.unlink()
+            raise TransferFailed(f"{self.file.path} arrived damaged and was dropped; download it again")
+        return self._part.replace(self.target)
+
+
+def readable(download: pb.Download) -> pb.ReadObjectRequest:
+    """The request that reads a download.  Raises FailedPrecondition where it travels another way."""
+    if download.WhichOneof("source") != "read_object":
+        raise FailedPrecondition("this server hands out URLs, which this version does not fetch")
+    return pb.ReadObjectRequest(name=download.read_object)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

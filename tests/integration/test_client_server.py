@@ -1,0 +1,148 @@
+"""SDK and command against a real `npn-server` with real workers."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ServerProcess
+
+from npn_client import (
+    AlreadyExists,
+    Architecture,
+    AsyncClient,
+    Budget,
+    Client,
+    InvalidArgument,
+    JobState,
+    NotFound,
+    Progressed,
+    StateChanged,
+    Training,
+)
+from npn_client.cli import main
+
+MODEL = Architecture("mlp", {"hidden": [16]})
+BUDGET = Budget(max_params=60)
+TRAINING = Training(epochs=4, batch_size=16, seed=1)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two clouds of points in six dimensions."""
+    random = np.random.default_rng(0)
+    y = random.integers(0, 2, 240)
+    x = (random.normal(size=(240, 6)) + y[:, None]).astype(np.float32)
+    path = tmp_path_factory.mktemp("data") / "clouds.npz"
+    np.savez(path, x_train=x[:200], y_train=y[:200], x_test=x[200:], y_test=y[200:])
+    return path
+
+
+def test_from_a_local_file_to_an_artifact(server: ServerProcess, dataset: Path, tmp_path: Path) -> None:
+    """The whole way of a user: submit, watch, result, download."""
+    with Client(server.address) as client:
+        plan = client.plan(MODEL, dataset=dataset, budget=BUDGET)
+        job = client.compress(MODEL, dataset=dataset, budget=BUDGET, training=TRAINING, labels={"a": "b"})
+        events = list(job.watch(timeout=120))
+        assert job.state is JobState.SUCCEEDED, job.error
+        states = [event.job.state for event in events if isinstance(event, StateChanged)]
+        assert states[-2:] == [JobState.RUNNING, JobState.SUCCEEDED]
+        assert any(isinstance(event, Progressed) for event in events)
+        result = job.result()
+        assert result.dense == plan.dense
+        assert plan.smallest.params <= result.compact.params <= 60
+        assert 0 <= result.metrics["compact_test_accuracy"].value <= 1
+        paths = result.download(tmp_path)
+        assert {path.name for path in paths} >= {"model.pt2", "model.safetensors", "report.json"}
+        assert job.id in [listed.id for listed in client.list_jobs(state="succeeded", labels={"a": "b"})]
+        job.delete()
+        with pytest.raises(NotFound):
+            client.get_job(job.id)
+
+
+def test_request_id(server: ServerProcess, dataset: Path) -> None:
+    """The same request gives the same job, another one with the same id is refused."""
+    request_id = "6f1c2c7e-9f0e-4a58-9d3b-0d6f2f0e7a11"
+    with Client(server.address) as client:
+        job = client.compress(MODEL, dataset=dataset, budget=BUDGET, training=TRAINING, request_id=request_id)
+        again = client.compress(
+            MODEL, dataset=dataset, budget=BUDGET, training=TRAINING, request_id=request_id
+        )
+        assert job.name == again.name
+        with pytest.raises(AlreadyExists):
+            client.compress(MODEL, dataset=dataset, budget=Budget(max_params=61), request_id=request_id)
+        job.cancel()
+        assert job.wait(timeout=30).state is JobState.CANCELLED
+
+
+def test_a_budget_that_cannot_be_met(server: ServerProcess, dataset: Path) -> None:
+    """The error names the field and the feasible range."""
+    with Client(server.address) as client, pytest.raises(InvalidArgument) as raised:
+        client.compress(MODEL, dataset=dataset, budget=Budget(max_params=1))
+    assert raised.value.violations[0].field == "job.budget.max_params"
+
+
+def test_command(
+    server: ServerProcess, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`npn compress --json` ends with 0, a job that SUCCEEDED and its files."""
+    arguments = ["compress", "mlp", "--param", "hidden=16", "--dataset", str(dataset), "--max-params", "60"]
+    arguments += [
+        "--epochs",
+        "4",
+        "--seed",
+        "1",
+        "--out",
+        str(tmp_path),
+        "--json",
+        "--server",
+        server.address,
+    ]
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
+    *_, job, artifact = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (job["type"], job["state"]) == ("job", "SUCCEEDED")
+    assert str(tmp_path / "model.pt2") in artifact["paths"]
+
+
+def test_async_client(server: ServerProcess, dataset: Path) -> None:
+    """The asyncio client submits and waits likewise."""
+
+    async def run() -> None:
+        async with AsyncClient(server.address) as client:
+            job = await client.compress(MODEL, dataset=dataset, budget=BUDGET, training=TRAINING)
+            assert (await job.result(timeout=120)).compact.params <= 60
+
+    asyncio.run(run())
+
+
+def test_a_watch_survives_the_server(start_server: Callable[..., ServerProcess], dataset: Path) -> None:
+    """A server that is killed and started again costs the watcher nothing: every state change arrives."""
+    first = start_server(lease_seconds="2")
+    with Client(first.address) as client:
+        training = Training(epochs=40, batch_size=4, seed=1)
+        job = client.compress(MODEL, dataset=dataset, budget=BUDGET, training=training)
+        running = threading.Event()
+        states: list[JobState] = []
+
+        def watch() -> None:
+            for event in job.watch(timeout=120):
+                if isinstance(event, StateChanged):
+                    states.append(event.job.state)
+                    if event.job.state is JobState.RUNNING:
+                        running.set()
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        assert running.wait(60)
+        first.kill()
+        start_server(data_dir=first.data_dir, listen=first.address, lease_seconds="2")
+        watcher.join(120)
+        assert not watcher.is_alive()
+    shown = [state for state in states if state is not JobState.QUEUED]
+    assert shown[0] is JobState.RUNNING
+    assert states[-1] is JobState.SUCCEEDED
