@@ -16,6 +16,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python scripts/generate_protos.py --check
+	$(BIN)/python scripts/lint_protos.py
 	$(BIN)/python -m pytest tests/unit/test_architecture.py
 
 protos: $(INSTALLED)

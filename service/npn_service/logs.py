@@ -1,0 +1,49 @@
+"""Structured logs: one line per event, JSON or for a terminal, on standard error.
+
+Lines carry what `structlog.contextvars` holds: the RPC's `method` and the `job` that it is about.
+"""
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+
+# What the libraries say in their own loggers goes the same way.
+_SHARED: tuple[structlog.typing.Processor, ...] = (
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+)
+
+
+def configure_logs(log_format: Literal["auto", "console", "json"]) -> None:
+    """Send all logs of this process to standard error; `auto` is console on a terminal, JSON elsewhere."""
+    console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+    renderer: tuple[structlog.typing.Processor, ...] = (
+        (structlog.dev.ConsoleRenderer(),)
+        if console
+        else (structlog.processors.format_exc_info, structlog.processors.JSONRenderer())
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_SHARED,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("npn_service").setLevel(logging.INFO)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_SHARED,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )

@@ -1,0 +1,110 @@
+"""The `npn-server` command."""
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import click
+import structlog
+from pydantic import ValidationError
+
+from .errors import StartupError, Unavailable
+from .jobs.migrations import migrate as migrate_database
+from .logs import configure_logs
+from .server import serve
+from .settings import Settings
+from .storage.datafolder import DataFolder
+
+_log = structlog.get_logger("npn_service.main")  # __name__ is __main__ under `python -m`
+
+
+_SETTINGS = "\n".join(
+    ["\b", "Settings, read from the environment:"]
+    + [
+        f"  NPN_{name.upper():<22}{field.description} [{field.default}]"
+        for name, field in Settings.model_fields.items()
+    ]
+)
+
+
+@click.group(invoke_without_command=True, epilog=_SETTINGS)
+@click.option(
+    "--ready-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the bound addresses there as JSON when the server listens.",
+)
+@click.version_option(package_name="npn-compression")
+@click.pass_context
+def main(context: click.Context, ready_file: Path | None) -> None:
+    """Run the compression server until SIGTERM or SIGINT."""
+    if context.invoked_subcommand is not None:
+        return
+    settings = _read_settings()
+    configure_logs(settings.log_format)
+    with _explained():
+        asyncio.run(_run(settings, ready_file))
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database to this version's schema.  The embedded one is also migrated at every start."""
+    settings = _read_settings()
+    with _explained():
+        if settings.database_url:
+            migrate_database(settings.database_url)
+        else:
+            with DataFolder(settings.data_dir) as folder:
+                migrate_database(folder.database_url)
+
+
+async def _run(settings: Settings, ready_file: Path | None) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with serve(settings) as server:
+        _log.info("listening", address=server.address, metrics_address=server.metrics_address)
+        if ready_file is not None:
+            _write_ready(ready_file, address=server.address, metrics_address=server.metrics_address)
+        await stop.wait()
+        _log.info("draining")
+    _log.info("stopped")
+
+
+def _write_ready(path: Path, **addresses: str) -> None:
+    unfinished = path.with_name(f"{path.name}.part")
+    unfinished.write_text(json.dumps(addresses))
+    unfinished.replace(path)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What keeps the server from starting is for its operator: one message, no traceback."""
+    try:
+        yield
+    except (StartupError, Unavailable) as error:
+        _fail(str(error))
+
+
+def _read_settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = [
+            f"NPN_{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}"
+            for problem in error.errors()
+        ]
+        _fail("\n".join(["these settings are wrong:", *wrong]))
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"npn-server: {message}", err=True)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

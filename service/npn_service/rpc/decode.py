@@ -1,0 +1,172 @@
+"""Messages to dataclasses: every field of a request is checked, filled in or refused, none is passed over.
+
+What a later version of the service will take is refused with the reason UNSUPPORTED and the field's name.
+"""
+
+import re
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+
+from npn.v1 import compression_pb2 as pb
+from npn_core.catalogue import resolve_params
+from npn_core.config import Budget, KSchedule, Preprocessing, Training
+from npn_service.errors import InvalidRequest
+from npn_service.jobs.model import ArchitectureModel, DatasetRef, FileSpec, JobSpec
+
+LAYOUTS = ("", "NCHW", "NHWC")
+MAX_LABELS = 64
+MAX_LABEL_VALUE = 63
+LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+
+_ID = r"[A-Za-z0-9_-]{1,64}"
+_ARTIFACT_NAME = re.compile(rf"jobs/({_ID})/artifact/(.+)")
+
+
+def decode_spec(job: pb.Job, *, max_epochs: int, default_threads: int) -> JobSpec:
+    """What the caller asks for, every default filled in.  Output-only fields are not looked at.
+
+    Raises InvalidRequest, and InvalidInput for what the method itself checks.
+    """
+    if job.HasField("expand"):
+        raise _unsupported("job.expand", "this server does not expand yet; set job.compress")
+    if not job.HasField("compress"):
+        raise InvalidRequest("job.compress", "no task is given; set job.compress")
+    if job.HasField("resources") and any(value for _, value in job.resources.ListFields()):
+        raise _unsupported("job.resources", "this server gives every job the same resources; leave it unset")
+    return JobSpec(
+        model=_decode_model(job.model),
+        dataset=_decode_dataset(job.dataset),
+        budget=_decode_budget(job.budget),
+        training=_decode_training(job.training, max_epochs=max_epochs, default_threads=default_threads),
+        labels=_decode_labels(job),
+        priority=job.priority,
+        max_duration=_decode_max_duration(job.max_duration) if job.HasField("max_duration") else None,
+    )
+
+
+def _decode_model(model: pb.Model) -> ArchitectureModel:
+    if model.HasField("uri"):
+        raise _unsupported("job.model.uri", "this server takes no uploaded models yet; name an architecture")
+    if not model.architecture.name:
+        raise InvalidRequest(
+            "job.model.architecture.name",
+            "no architecture is named; ListArchitectures tells the known ones",
+        )
+    name = model.architecture.name
+    return ArchitectureModel(name=name, params=resolve_params(name, model.architecture.params))
+
+
+def _decode_dataset(dataset: pb.Dataset) -> DatasetRef:
+    if not dataset.uri:
+        raise InvalidRequest("job.dataset.uri", "no dataset is given; upload one and name it as objects/{id}")
+    if dataset.uri.startswith("s3://"):
+        raise _unsupported("job.dataset.uri", "this server has no S3; upload the file and write objects/{id}")
+    if dataset.layout not in LAYOUTS:
+        raise InvalidRequest("job.dataset.layout", f"unknown layout {dataset.layout!r}; write NCHW or NHWC")
+    return DatasetRef(uri=dataset.uri, layout=dataset.layout)
+
+
+def _decode_budget(budget: pb.Budget) -> Budget:
+    if budget.HasField("max_accuracy_drop_points"):
+        raise _unsupported(
+            "job.budget.max_accuracy_drop_points",
+            "this server takes no accuracy budgets yet; set max_params, max_macs or max_bytes",
+        )
+    return Budget(**_present(budget))
+
+
+def _decode_training(training: pb.Training, *, max_epochs: int, default_threads: int) -> Training:
+    if training.output:
+        raise _unsupported("job.training.output", "networks here have one output; leave it unset")
+    if training.from_scratch:
+        raise _unsupported(
+            "job.training.from_scratch", "a built-in architecture always starts from scratch; leave it unset"
+        )
+    if training.epochs > max_epochs:
+        raise InvalidRequest(
+            "job.training.epochs", f"epochs is {training.epochs}; this server takes at most {max_epochs}"
+        )
+    given = _present(training)
+    given.setdefault("threads", default_threads)
+    if training.HasField("k"):
+        given["k"] = KSchedule(**_present(training.k))
+    if training.HasField("preprocessing"):
+        lists = {"mean": tuple(training.preprocessing.mean), "std": tuple(training.preprocessing.std)}
+        given["preprocessing"] = Preprocessing(**_present(training.preprocessing) | lists)
+    return Training(**given)
+
+
+def _decode_labels(job: pb.Job) -> dict[str, str]:
+    if len(job.labels) > MAX_LABELS:
+        raise InvalidRequest("job.labels", f"{len(job.labels)} labels; at most {MAX_LABELS} are taken")
+    for key, value in job.labels.items():
+        if not LABEL_KEY.fullmatch(key):
+            raise InvalidRequest("job.labels", f"label key {key!r} does not match {LABEL_KEY.pattern}")
+        if len(value) > MAX_LABEL_VALUE:
+            raise InvalidRequest(
+                f"job.labels[{key}]",
+                f"{len(value)} characters; a value has at most {MAX_LABEL_VALUE}",
+            )
+    return dict(job.labels)
+
+
+def _decode_max_duration(duration: Duration) -> float:
+    seconds: float = duration.seconds + duration.nanos / 1e9
+    if seconds <= 0:
+        raise InvalidRequest("job.max_duration", f"max_duration is {seconds} s; it must be above 0")
+    return seconds
+
+
+def decode_request_id(request_id: str) -> str:
+    """The UUID in its canonical form, or empty when none is given."""
+    if not request_id:
+        return ""
+    try:
+        return str(uuid.UUID(request_id))
+    except ValueError:
+        raise InvalidRequest("request_id", f"{request_id!r} is no UUID") from None
+
+
+def decode_page_size(page_size: int, *, default: int = 50, largest: int = 1000) -> int:
+    """The page size to use: 0 means the default, more than the largest means the largest (AIP-158)."""
+    if page_size < 0:
+        raise InvalidRequest("page_size", f"page_size is {page_size}; it must not be negative")
+    return min(page_size, largest) or default
+
+
+def decode_name(name: str, collection: str, *, field: str = "name") -> str:
+    """The id in "collection/{id}"."""
+    match = re.fullmatch(rf"{collection}/({_ID})", name)
+    if match is None:
+        raise InvalidRequest(field, f"{name!r} is no resource name; write {collection}/{{id}}")
+    return match[1]
+
+
+def decode_artifact_name(name: str) -> tuple[str, str]:
+    """Job id and path of "jobs/{id}/artifact/{path}"."""
+    match = _ARTIFACT_NAME.fullmatch(name)
+    if match is None:
+        raise InvalidRequest("name", f"{name!r} names no file; write jobs/{{id}}/artifact/{{path}}")
+    return match[1], match[2]
+
+
+def decode_files(files: Iterable[pb.UploadFile]) -> tuple[FileSpec, ...]:
+    """The files of an upload, as they were announced."""
+    return tuple(FileSpec(path=file.path, size=file.size, sha256=file.sha256) for file in files)
+
+
+def _present(message: Message) -> dict[str, Any]:
+    """The scalar fields that are set, by name."""
+    return {
+        descriptor.name: value
+        for descriptor, value in message.ListFields()
+        if descriptor.message_type is None and not descriptor.is_repeated
+    }
+
+
+def _unsupported(field: str, message: str) -> InvalidRequest:
+    return InvalidRequest(field, message, reason="UNSUPPORTED")

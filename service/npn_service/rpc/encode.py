@@ -1,0 +1,281 @@
+"""Dataclasses to messages.  Total: what the service knows of a resource, its caller sees."""
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from types import MappingProxyType
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import status_pb2
+
+from npn.v1 import compression_pb2 as pb
+from npn_core import config, progress
+from npn_core.catalogue import ArchitectureInfo
+from npn_service.errors import FieldViolation
+from npn_service.jobs import model
+
+from .status import job_field, make_status
+
+STATES: Mapping[model.State, pb.JobState] = MappingProxyType(
+    {
+        model.State.QUEUED: pb.JOB_STATE_QUEUED,
+        model.State.RUNNING: pb.JOB_STATE_RUNNING,
+        model.State.CANCELLING: pb.JOB_STATE_CANCELLING,
+        model.State.SUCCEEDED: pb.JOB_STATE_SUCCEEDED,
+        model.State.FAILED: pb.JOB_STATE_FAILED,
+        model.State.CANCELLED: pb.JOB_STATE_CANCELLED,
+    }
+)
+
+STAGES: Mapping[progress.Stage, pb.Stage] = MappingProxyType(
+    {
+        progress.Stage.PREPARE: pb.STAGE_PREPARE,
+        progress.Stage.DENSE: pb.STAGE_DENSE,
+        progress.Stage.PLASTIC: pb.STAGE_PLASTIC,
+        progress.Stage.FINE_TUNE: pb.STAGE_FINE_TUNE,
+        progress.Stage.EXPORT: pb.STAGE_EXPORT,
+    }
+)
+
+UPLOAD_STATES: Mapping[model.UploadState, pb.UploadState] = MappingProxyType(
+    {
+        model.UploadState.OPEN: pb.UPLOAD_STATE_OPEN,
+        model.UploadState.COMPLETE: pb.UPLOAD_STATE_COMPLETE,
+    }
+)
+
+
+def encode_job(job: model.Job) -> pb.Job:
+    """The whole job."""
+    message = encode_spec(job.spec)
+    message.MergeFrom(
+        pb.Job(
+            name=job.name,
+            state=STATES[job.state],
+            done=job.state.done,
+            wait_reason=job.wait_reason,
+            owner=job.owner,
+            creator=job.creator,
+            create_time=encode_time(job.create_time),
+            start_time=encode_time(job.start_time),
+            end_time=encode_time(job.end_time),
+            sequence=job.sequence,
+            plan=encode_plan(job.plan),
+            progress=None if job.progress is None else encode_progress(job.progress),
+            attempt=job.attempt,
+            error=None if job.error is None else encode_error(job.error),
+            result=None if job.result is None else _encode_result(job, job.result),
+        )
+    )
+    return message
+
+
+def encode_spec(spec: model.JobSpec) -> pb.Job:
+    """A job with the fields that a caller may set, every default filled in."""
+    return pb.Job(
+        compress=pb.CompressTask(),
+        model=pb.Model(
+            architecture=pb.Architecture(name=spec.model.name, params=dict(spec.model.params)),
+        ),
+        dataset=pb.Dataset(uri=spec.dataset.uri, layout=spec.dataset.layout),
+        budget=pb.Budget(
+            max_params=spec.budget.max_params,
+            max_macs=spec.budget.max_macs,
+            max_bytes=spec.budget.max_bytes,
+        ),
+        training=_encode_training(spec.training),
+        labels=dict(spec.labels),
+        priority=spec.priority,
+        max_duration=_encode_seconds(spec.max_duration),
+    )
+
+
+def _encode_training(training: config.Training) -> pb.Training:
+    return pb.Training(
+        epochs=training.epochs,
+        batch_size=training.batch_size,
+        lr=training.lr,
+        gate_lr=training.gate_lr,
+        weight_decay=training.weight_decay,
+        k=pb.KSchedule(
+            dense_fraction=training.k.dense_fraction,
+            plastic_fraction=training.k.plastic_fraction,
+            start=training.k.start,
+            end=training.k.end,
+        ),
+        estimator=training.estimator,
+        loss=training.loss,
+        augment=training.augment,
+        preprocessing=pb.Preprocessing(
+            mode=training.preprocessing.mode,
+            scale=training.preprocessing.scale,
+            mean=training.preprocessing.mean,
+            std=training.preprocessing.std,
+        ),
+        seed=training.seed,
+        threads=training.threads,
+        distillation=training.distillation,
+        mask=training.mask,
+    )
+
+
+def encode_plan(plan: model.JobPlan) -> pb.Plan:
+    """What the job comes to."""
+    data = plan.dataset
+    return pb.Plan(
+        dense=encode_cost(plan.plan.dense),
+        smallest=encode_cost(plan.plan.smallest),
+        groups=[
+            pb.GroupPlan(name=group.name, kind=group.kind, size=group.size) for group in plan.plan.groups
+        ],
+        dataset=pb.DatasetInfo(
+            train_samples=data.train_samples,
+            validation_samples=data.validation_samples,
+            test_samples=data.test_samples,
+            input_shape=data.input_shape,
+            classes=data.classes,
+            dtype=data.dtype,
+        ),
+        warnings=[*plan.plan.warnings, *data.notes],
+    )
+
+
+def encode_progress(now: progress.Progress) -> pb.Progress:
+    """One report of the training loop; `time` is left to the event that carries it."""
+    return pb.Progress(
+        step=now.step,
+        steps=now.steps,
+        epoch=now.epoch,
+        epochs=now.epochs,
+        stage=STAGES[now.stage],
+        k=now.k,
+        loss=now.loss,
+        metrics=[_encode_metric(metric) for metric in now.metrics],
+        costs=[
+            pb.CostProgress(
+                kind=cost.kind,
+                expected=cost.expected,
+                hard=cost.hard,
+                budget=cost.budget,
+                multiplier=cost.multiplier,
+            )
+            for cost in now.costs
+        ],
+        groups=[
+            pb.GroupProgress(name=group.name, size=group.size, active=group.active, entropy=group.entropy)
+            for group in now.groups
+        ],
+        samples_per_second=now.samples_per_second,
+        # before the first step the loop has no estimate
+        time_left=_encode_seconds(now.time_left if math.isfinite(now.time_left) else None),
+        warning=now.warning,
+    )
+
+
+def encode_error(error: model.JobError) -> status_pb2.Status:
+    """Why a job failed, with the same details that a refused request carries."""
+    violations = (
+        [FieldViolation(field=job_field(error.field), description=error.message)] if error.field else []
+    )
+    return make_status(error.code, error.reason, error.message, violations)
+
+
+def _encode_result(job: model.Job, result: model.JobResult) -> pb.Result:
+    return pb.Result(
+        dense=encode_cost(result.dense),
+        compact=encode_cost(result.compact),
+        metrics=[_encode_metric(metric) for metric in result.metrics],
+        files=[
+            pb.ArtifactFile(
+                name=f"{job.name}/artifact/{file.path}", path=file.path, size=file.size, sha256=file.sha256
+            )
+            for file in result.files
+        ],
+        train_time=_encode_seconds(result.train_time),
+    )
+
+
+def encode_cost(cost: progress.Cost) -> pb.Cost:
+    """Parameters, multiply-adds, bytes."""
+    return pb.Cost(params=cost.params, macs=cost.macs, bytes=cost.bytes)
+
+
+def _encode_metric(metric: progress.Metric) -> pb.Metric:
+    return pb.Metric(
+        name=metric.name,
+        value=metric.value,
+        higher_is_better=metric.higher_is_better,
+        low=metric.low,
+        high=metric.high,
+    )
+
+
+def encode_event(event: model.Event) -> pb.WatchJobResponse:
+    """One message of a watch."""
+    message = pb.WatchJobResponse(sequence=event.sequence, time=encode_time(event.time))
+    if event.job is not None:
+        message.job.CopyFrom(encode_job(event.job))
+    if event.progress is not None:
+        message.progress.CopyFrom(encode_progress(event.progress))
+        message.progress.time.CopyFrom(message.time)
+    return message
+
+
+def encode_upload(upload: model.Upload, committed: Mapping[str, int], *, max_chunk_bytes: int) -> pb.Upload:
+    """An upload; `committed` gives the bytes stored so far by path."""
+    return pb.Upload(
+        name=upload.name,
+        state=UPLOAD_STATES[upload.state],
+        files=[
+            pb.UploadFile(
+                path=file.path,
+                size=file.size,
+                sha256=file.sha256,
+                committed=committed[file.path],
+                write_object=(
+                    pb.WriteObjectTransfer(max_chunk_bytes=max_chunk_bytes)
+                    if upload.state is model.UploadState.OPEN
+                    else None
+                ),
+            )
+            for file in upload.files
+        ],
+        object=f"objects/{upload.object_id}" if upload.object_id else "",
+        create_time=encode_time(upload.create_time),
+        expire_time=encode_time(upload.expire_time),
+    )
+
+
+def encode_time(time: datetime | None) -> Timestamp | None:
+    """A time with its zone."""
+    if time is None:
+        return None
+    message = Timestamp()
+    message.FromDatetime(time)
+    return message
+
+
+def _encode_seconds(seconds: float | None) -> Duration | None:
+    if seconds is None:
+        return None
+    message = Duration()
+    message.FromNanoseconds(round(seconds * 1e9))
+    return message
+
+
+def encode_architecture(info: ArchitectureInfo) -> pb.ArchitectureInfo:
+    """An architecture of the catalogue."""
+    return pb.ArchitectureInfo(
+        name=info.name,
+        description=info.description,
+        params=[
+            pb.ArchitectureParam(
+                name=param.name, description=param.description, default_value=param.default_value
+            )
+            for param in info.params
+        ],
+        dense=encode_cost(info.dense),
+        example_input_shape=info.example_input_shape,
+        example_classes=info.example_classes,
+    )

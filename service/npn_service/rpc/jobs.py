@@ -1,0 +1,133 @@
+"""The RPCs on jobs."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+from google.protobuf.empty_pb2 import Empty
+
+from npn.v1 import compression_pb2 as pb
+from npn_core.errors import InvalidInput
+from npn_service.blocking import BlockingPool
+from npn_service.errors import InvalidRequest, LimitExceeded
+from npn_service.jobs.manager import JobManager
+from npn_service.jobs.model import JobError, JobPlan, JobSpec
+from npn_service.jobs.store import JobStore
+from npn_service.worker import failures
+from npn_service.worker.inspector import Inspector
+from npn_service.worker.messages import Inspection
+
+from .decode import decode_name, decode_page_size, decode_request_id, decode_spec
+from .encode import encode_event, encode_job, encode_plan, encode_spec, encode_time
+from .filters import parse_filter
+from .watch import WatchHub
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobCalls:
+    """What the RPCs on jobs do.  `wake` tells the dispatcher that there is something to do."""
+
+    store: JobStore
+    manager: JobManager
+    inspector: Inspector
+    hub: WatchHub
+    blocking: BlockingPool
+    wake: Callable[[], None]
+    max_epochs: int
+    default_threads: int
+
+    async def create(self, request: pb.CreateJobRequest, owner: str) -> pb.Job:
+        """CreateJob."""
+        if not request.HasField("job"):
+            raise InvalidRequest("job", "no job is given")
+        request_id = decode_request_id(request.request_id)
+        asked = request.job.SerializeToString(deterministic=True)
+        if request_id and not request.validate_only:
+            earlier = await self.blocking.run(
+                self.manager.earlier, owner=owner, request_id=request_id, request=asked
+            )
+            if earlier is not None:
+                return encode_job(earlier)
+        spec = decode_spec(request.job, max_epochs=self.max_epochs, default_threads=self.default_threads)
+        plan = await self._inspect(spec, owner)
+        if request.validate_only:
+            checked = encode_spec(spec)
+            checked.plan.CopyFrom(encode_plan(plan))
+            return checked
+        job = await self.blocking.run(
+            self.manager.submit,
+            owner=owner,
+            creator=owner,
+            spec=spec,
+            plan=plan,
+            request_id=request_id,
+            request=asked,
+        )
+        _log.info("job.created", job=job.name, architecture=spec.model.name)
+        self.wake()
+        return encode_job(job)
+
+    async def _inspect(self, spec: JobSpec, owner: str) -> JobPlan:
+        path = await self.blocking.run(self.manager.dataset_path, owner=owner, dataset=spec.dataset)
+        inspected = await self.inspector.inspect(Inspection(spec=spec, dataset=path))
+        if inspected.plan is not None:
+            return inspected.plan
+        match inspected.error:
+            case JobError(code=failures.INVALID_ARGUMENT) as error:
+                raise InvalidInput(error.field, error.message, reason=error.reason)
+            case JobError(code=failures.RESOURCE_EXHAUSTED) as error:
+                raise LimitExceeded(error.message, reason=error.reason)
+            case error:
+                raise RuntimeError(f"the inspection failed: {error}")
+
+    def get(self, request: pb.GetJobRequest, owner: str) -> pb.Job:
+        """GetJob."""
+        job_id = decode_name(request.name, "jobs")
+        return encode_job(self.store.get_job(owner=owner, job_id=job_id))
+
+    def list(self, request: pb.ListJobsRequest, owner: str) -> pb.ListJobsResponse:
+        """ListJobs."""
+        jobs, token = self.store.list_jobs(
+            owner=owner,
+            where=parse_filter(request.filter),
+            page_size=decode_page_size(request.page_size),
+            page_token=request.page_token,
+        )
+        return pb.ListJobsResponse(jobs=[encode_job(job) for job in jobs], next_page_token=token)
+
+    async def watch(
+        self, request: pb.WatchJobRequest, owner: str
+    ) -> AsyncGenerator[pb.WatchJobResponse, None]:
+        """WatchJob."""
+        job_id = decode_name(request.name, "jobs")
+        after = request.after_sequence if request.HasField("after_sequence") else None
+        if after is not None and after < 0:
+            raise InvalidRequest("after_sequence", f"after_sequence is {after}; it must not be negative")
+        seen = after or 0
+        async with aclosing(self.hub.watch(owner=owner, job_id=job_id, after=after)) as events:
+            async for event in events:
+                if event is None:
+                    now = encode_time(datetime.now(UTC))
+                    yield pb.WatchJobResponse(sequence=seen, time=now, heartbeat=pb.Heartbeat())
+                else:
+                    seen = event.sequence
+                    yield encode_event(event)
+
+    def cancel(self, request: pb.CancelJobRequest, owner: str) -> pb.Job:
+        """CancelJob."""
+        job_id = decode_name(request.name, "jobs")
+        job = self.store.cancel_job(owner=owner, job_id=job_id)
+        _log.info("job.cancel_asked", state=job.state.name)
+        self.wake()
+        return encode_job(job)
+
+    def delete(self, request: pb.DeleteJobRequest, owner: str) -> Empty:
+        """DeleteJob."""
+        job_id = decode_name(request.name, "jobs")
+        self.manager.delete(owner=owner, job_id=job_id)
+        _log.info("job.deleted")
+        return Empty()

@@ -1,0 +1,116 @@
+"""The gRPC server: the service, health and reflection on one port."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from npn.v1 import compression_pb2 as pb
+from npn_core.config import ESTIMATORS
+from npn_service.blocking import BlockingPool
+from npn_service.errors import StartupError
+from npn_service.settings import Settings
+
+from .calls import Behaviour, ObserveRpc, bind_service
+from .catalogue import list_architectures
+from .jobs import JobCalls
+from .uploads import UploadCalls
+
+SERVICE = pb.DESCRIPTOR.services_by_name["CompressionService"]
+
+FEATURES = (
+    "budget.max_bytes",
+    "budget.max_macs",
+    "budget.max_params",
+    "dataset.npz",
+    "dataset.safetensors",
+    "download.read_object",
+    "model.architecture",
+    "task.compress",
+    "upload.write_object",
+)
+
+# Finished calls get this long to be written out; those that still run are cancelled then.
+_GRACE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InfoCalls:
+    """What GetServerInfo does."""
+
+    settings: Settings
+
+    def get(self, request: pb.GetServerInfoRequest, owner: str) -> pb.ServerInfo:
+        """GetServerInfo."""
+        del request, owner  # the same for all
+        return pb.ServerInfo(
+            version=version("npn-compression"),
+            limits=pb.Limits(
+                max_message_bytes=self.settings.max_message_bytes,
+                max_upload_bytes=self.settings.max_upload_bytes,
+                max_files_per_upload=self.settings.max_files_per_upload,
+                max_epochs=self.settings.max_epochs,
+            ),
+            features=FEATURES,
+            estimators=ESTIMATORS,
+        )
+
+
+def behaviours(*, jobs: JobCalls, uploads: UploadCalls, info: InfoCalls) -> Mapping[str, Behaviour]:
+    """What answers each RPC of the interface, by the method's name."""
+    return {
+        "CreateJob": jobs.create,
+        "GetJob": jobs.get,
+        "ListJobs": jobs.list,
+        "WatchJob": jobs.watch,
+        "CancelJob": jobs.cancel,
+        "DeleteJob": jobs.delete,
+        "ListArchitectures": list_architectures,
+        "GetServerInfo": info.get,
+        "CreateUpload": uploads.create,
+        "GetUpload": uploads.get,
+        "CompleteUpload": uploads.complete,
+        "ListUploads": uploads.list,
+        "DeleteUpload": uploads.delete,
+        "GetDownload": uploads.download,
+        "ReadObject": uploads.read,
+        "WriteObject": uploads.write,
+    }
+
+
+@asynccontextmanager
+async def listen(
+    settings: Settings, calls: Mapping[str, Behaviour], blocking: BlockingPool, observe: ObserveRpc
+) -> AsyncIterator[str]:
+    """Listen at `settings.listen` until the block ends; gives "host:port" with the port that was taken.
+
+    Raises StartupError when the address cannot be had.
+    """
+    server = aio.server(
+        options=[
+            ("grpc.max_receive_message_length", settings.max_message_bytes),
+            ("grpc.max_send_message_length", -1),  # the caller's own limit decides what it takes
+            ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share its calls
+        ]
+    )
+    server.add_generic_rpc_handlers((bind_service(SERVICE, calls, blocking, observe),))
+    serving = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(serving, server)
+    names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+    try:
+        port = server.add_insecure_port(settings.listen)
+    except RuntimeError as error:
+        raise StartupError(f"cannot listen on {settings.listen}: {error}") from error
+    for name in ("", SERVICE.full_name):
+        await serving.set(name, health_pb2.HealthCheckResponse.SERVING)
+    await server.start()
+    try:
+        yield f"{settings.listen.rpartition(':')[0]}:{port}"
+    finally:
+        await serving.enter_graceful_shutdown()  # health checks hear NOT_SERVING
+        await server.stop(_GRACE_SECONDS)

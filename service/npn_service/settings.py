@@ -1,0 +1,59 @@
+"""What the server is told by its environment.  The only file that reads it."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _host_and_port(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"{value!r} is no address; write HOST:PORT, for example 127.0.0.1:50051")
+    return value
+
+
+def _host_and_port_or_nothing(value: str) -> str:
+    return _host_and_port(value) if value else value
+
+
+def _sqlite_url(value: str) -> str:
+    if value and not value.startswith("sqlite:///"):
+        raise ValueError("jobs are stored in SQLite; write sqlite:///PATH, or nothing for the data folder")
+    return value
+
+
+class Settings(BaseSettings):
+    """Settings of one server, each read from `NPN_` and its name in upper case.
+
+    Port 0 in an address takes a free port.  Sizes are in bytes, times in seconds.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="NPN_", frozen=True)
+
+    listen: Annotated[str, AfterValidator(_host_and_port)] = Field(
+        default="127.0.0.1:50051", description="where gRPC is served"
+    )
+    metrics_listen: Annotated[str, AfterValidator(_host_and_port_or_nothing)] = Field(
+        default="127.0.0.1:9464", description="where Prometheus metrics are served; empty: nowhere"
+    )
+    data_dir: Path = Field(default=Path("npn-data"), description="database, objects and lock of this server")
+    database_url: Annotated[str, AfterValidator(_sqlite_url)] = Field(
+        default="", description="SQLAlchemy URL; empty: SQLite in data_dir"
+    )
+    role: Literal["all"] = Field(default="all", description="what this process does: serve and train")
+    workers: int = Field(default=1, ge=0, le=1024, description="jobs that run at a time")
+    threads: int = Field(default=1, ge=1, le=1024, description="CPU threads of a job that does not say")
+    lease_seconds: float = Field(
+        default=30.0, ge=1, description="a job whose worker is silent this long is requeued"
+    )
+    max_epochs: int = Field(default=10_000, ge=1, description="most epochs of a job")
+    max_message_bytes: int = Field(
+        default=4 << 20, ge=64 << 10, le=1 << 30, description="largest gRPC message"
+    )
+    max_upload_bytes: int = Field(default=16 << 30, ge=1, description="largest upload, all files together")
+    max_files_per_upload: int = Field(default=1000, ge=1, description="most files of one upload")
+    log_format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="auto: console on a terminal, JSON elsewhere"
+    )

@@ -1,0 +1,59 @@
+"""The `npn-server` command: what it refuses to start with, and migrate."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from server_process import ServerProcess
+
+from npn_service.jobs.migrations import check_schema
+
+
+def run(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("NPN_")}
+    environment |= {f"NPN_{name.upper()}": value for name, value in settings.items()}
+    return subprocess.run(
+        [sys.executable, "-m", "npn_service.main", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"listen": "nowhere"}, "NPN_LISTEN"),
+        ({"workers": "-1", "role": "api"}, "NPN_ROLE"),
+        ({"database_url": "sqlite:////nonexistent/folder/x"}, "database"),
+        ({"metrics_listen": "203.0.113.1:1"}, "NPN_METRICS_LISTEN"),
+        ({"metrics_listen": "", "listen": "203.0.113.1:1"}, "203.0.113.1:1"),
+    ],
+)
+def test_what_cannot_start_says_why(tmp_path: Path, settings: dict[str, str], named: str) -> None:
+    """Exit code 2 and one message that names the setting, no traceback."""
+    ended = run(tmp_path, **settings)
+    assert ended.returncode == 2
+    assert named in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_migrate_makes_the_schema(tmp_path: Path) -> None:
+    """`npn-server migrate` brings the embedded database to the newest revision; twice is the same."""
+    for _ in range(2):
+        assert run(tmp_path, "migrate", data_dir="data").returncode == 0
+    check_schema(f"sqlite:///{tmp_path / 'data' / 'npn.sqlite'}")
+
+
+def test_a_port_is_not_shared(tmp_path: Path, start_server: Callable[..., ServerProcess]) -> None:
+    """A second server on the port fails instead of taking half of the calls."""
+    first = start_server(workers="0")
+    ended = run(tmp_path, listen=first.address, metrics_listen="", workers="0")
+    assert ended.returncode == 2
+    assert first.address in ended.stderr

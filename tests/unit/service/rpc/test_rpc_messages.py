@@ -1,0 +1,265 @@
+"""rpc/decode.py and rpc/encode.py: messages and dataclasses."""
+
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from job_samples import ERROR, PLAN, RESULT, SPEC, progress_at
+
+from npn.v1 import compression_pb2 as pb
+from npn_core.config import Budget, KSchedule, Preprocessing, Training
+from npn_core.errors import InvalidInput
+from npn_core.progress import Stage
+from npn_service.errors import InvalidRequest
+from npn_service.jobs.model import DatasetRef, Event, FileSpec, Job, JobSpec, State, Upload, UploadState
+from npn_service.rpc import decode, encode
+
+NOW = datetime(2026, 1, 31, tzinfo=UTC)
+OBJECT = DatasetRef(uri="objects/1")
+
+
+def decode_spec(message: pb.Job) -> JobSpec:
+    """With the limits of these tests."""
+    return decode.decode_spec(message, max_epochs=100, default_threads=3)
+
+
+def a_job(**changes: Any) -> pb.Job:
+    """The smallest job that is right, with changes; None clears a field."""
+    message = pb.Job(
+        compress=pb.CompressTask(),
+        model=pb.Model(architecture=pb.Architecture(name="lenet5-caffe")),
+        dataset=pb.Dataset(uri="objects/1"),
+        budget=pb.Budget(max_params=10_000),
+    )
+    for name, value in changes.items():
+        message.ClearField(name)  # type: ignore[arg-type]
+        if value is not None:
+            message.MergeFrom(pb.Job(**{name: value}))
+    return message
+
+
+def field_of(message: pb.Job) -> tuple[str, str]:
+    """The field and the reason that a job is refused for."""
+    with pytest.raises((InvalidRequest, InvalidInput)) as caught:
+        decode_spec(message)
+    error = caught.value
+    if isinstance(error, InvalidInput):
+        return f"job.{error.field}", error.reason
+    return error.violations[0].field, error.reason
+
+
+def test_every_default_is_filled_in() -> None:
+    """A job that says only what it must gets the rest from the defaults, threads from the server."""
+    spec = decode_spec(a_job())
+    assert spec.training == Training(threads=3)
+    assert spec.model.params == {"widths": "20,50,500"}
+    assert spec.budget == Budget(max_params=10_000)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        replace(SPEC, dataset=OBJECT),
+        replace(
+            SPEC,
+            dataset=replace(OBJECT, layout="NHWC"),
+            budget=Budget(max_macs=5, max_bytes=6),
+            training=Training(
+                epochs=3,
+                batch_size=7,
+                lr=0.5,
+                gate_lr=0.25,
+                weight_decay=0.125,
+                k=KSchedule(dense_fraction=0.5, plastic_fraction=0.25, start=1.0, end=8.0),
+                estimator="arm",
+                preprocessing=Preprocessing(mode="fixed", scale=0.5, mean=(1.0, 2.0), std=(3.0, 4.0)),
+                seed=9,
+                threads=2,
+                distillation=0.0,
+                mask="random",
+            ),
+            labels={},
+            priority=-3,
+            max_duration=None,
+        ),
+    ],
+)
+def test_a_spec_survives_the_wire(spec: JobSpec) -> None:
+    """What a caller sets comes back, field by field."""
+    assert decode_spec(encode.encode_spec(spec)) == spec
+
+
+def test_zero_is_not_absent() -> None:
+    """Fields with presence keep a zero: epochs = 0 is refused, not replaced by the default."""
+    assert field_of(a_job(training=pb.Training(epochs=0)))[0] == "job.training.epochs"
+
+
+@pytest.mark.parametrize(
+    ("message", "field", "reason"),
+    [
+        (a_job(compress=None), "job.compress", "INVALID_FIELD"),
+        (a_job(compress=None, expand=pb.ExpandTask()), "job.expand", "UNSUPPORTED"),
+        (a_job(model=None), "job.model.architecture.name", "INVALID_FIELD"),
+        (a_job(model=pb.Model(uri="s3://a/b")), "job.model.uri", "UNSUPPORTED"),
+        (
+            a_job(model=pb.Model(architecture=pb.Architecture(name="vgg"))),
+            "job.model.architecture.name",
+            "ARCHITECTURE_UNKNOWN",
+        ),
+        (
+            a_job(model=pb.Model(architecture=pb.Architecture(name="mlp", params={"depth": "3"}))),
+            "job.model.architecture.params[depth]",
+            "ARCHITECTURE_PARAM_UNKNOWN",
+        ),
+        (a_job(dataset=None), "job.dataset.uri", "INVALID_FIELD"),
+        (a_job(dataset=pb.Dataset(uri="s3://a/b")), "job.dataset.uri", "UNSUPPORTED"),
+        (
+            a_job(dataset=pb.Dataset(uri="objects/1", layout="CHWN")),
+            "job.dataset.layout",
+            "INVALID_FIELD",
+        ),
+        (a_job(budget=None), "job.budget", "INVALID_FIELD"),
+        (a_job(budget=pb.Budget(max_params=0)), "job.budget.max_params", "INVALID_FIELD"),
+        (
+            a_job(budget=pb.Budget(max_accuracy_drop_points=0.5)),
+            "job.budget.max_accuracy_drop_points",
+            "UNSUPPORTED",
+        ),
+        (a_job(training=pb.Training(epochs=101)), "job.training.epochs", "INVALID_FIELD"),
+        (a_job(training=pb.Training(estimator="magic")), "job.training.estimator", "INVALID_FIELD"),
+        (a_job(training=pb.Training(lr=float("nan"))), "job.training.lr", "INVALID_FIELD"),
+        (a_job(training=pb.Training(output="logits")), "job.training.output", "UNSUPPORTED"),
+        (a_job(training=pb.Training(from_scratch=True)), "job.training.from_scratch", "UNSUPPORTED"),
+        (
+            a_job(training=pb.Training(k=pb.KSchedule(start=0))),
+            "job.training.k.start",
+            "INVALID_FIELD",
+        ),
+        (
+            a_job(training=pb.Training(preprocessing=pb.Preprocessing(mean=[1.0]))),
+            "job.training.preprocessing",
+            "INVALID_FIELD",
+        ),
+        (a_job(labels={"Team": "x"}), "job.labels", "INVALID_FIELD"),
+        (a_job(labels={"team": "x" * 64}), "job.labels[team]", "INVALID_FIELD"),
+        (a_job(labels={f"l{i}": "" for i in range(65)}), "job.labels", "INVALID_FIELD"),
+        (a_job(resources=pb.Resources(gpus=1)), "job.resources", "UNSUPPORTED"),
+        (a_job(max_duration=Duration()), "job.max_duration", "INVALID_FIELD"),
+        (a_job(max_duration=Duration(seconds=-1)), "job.max_duration", "INVALID_FIELD"),
+    ],
+)
+def test_a_wrong_job_is_refused_by_field(message: pb.Job, field: str, reason: str) -> None:
+    """Every field is checked, and what a later version will take is refused, not passed over."""
+    assert field_of(message) == (field, reason)
+
+
+def test_a_whole_job_is_encoded() -> None:
+    """Whatever a job holds is set in its message."""
+    job = Job(
+        id="7",
+        owner="local",
+        creator="me",
+        state=State.FAILED,
+        spec=SPEC,
+        plan=PLAN,
+        create_time=NOW,
+        start_time=NOW,
+        end_time=NOW,
+        sequence=5,
+        attempt=2,
+        wait_reason="because",
+        progress=progress_at(3),
+        error=ERROR,
+        result=RESULT,
+    )
+    message = encode.encode_job(job)
+    unset = {"expand", "resources", "priority"}
+    assert {field.name for field in message.DESCRIPTOR.fields} - {
+        field.name for field, _ in message.ListFields()
+    } == unset
+    assert (message.name, message.done, message.error.code) == ("jobs/7", True, 3)
+    assert message.result.files[0].name == "jobs/7/artifact/model.pt2"
+    assert message.progress.k == float("inf")
+    assert message.create_time.ToDatetime(UTC) == NOW
+
+
+@pytest.mark.parametrize(
+    ("table", "enum", "message"),
+    [
+        (encode.STATES, State, pb.JobState),
+        (encode.STAGES, Stage, pb.Stage),
+        (encode.UPLOAD_STATES, UploadState, pb.UploadState),
+    ],
+)
+def test_enums_are_mapped_one_to_one(table: Any, enum: Any, message: Any) -> None:
+    """Every member has a number of its own, and no number but UNSPECIFIED is left over."""
+    assert set(table) == set(enum)
+    assert sorted(table.values()) == sorted(message.values())[1:]
+
+
+def test_the_messages_training_has_no_field_that_is_passed_over() -> None:
+    """A field added to the interface is either the method's or refused by name."""
+    refused = {"output", "from_scratch"}
+    known = {field.name for field in fields(Training)}
+    assert {field.name for field in pb.Training.DESCRIPTOR.fields} - refused <= known
+
+
+def test_an_event_is_either_a_job_or_progress() -> None:
+    """Progress in a watch carries the event's time."""
+    message = encode.encode_event(Event(sequence=4, time=NOW, progress=progress_at(1)))
+    assert message.WhichOneof("event") == "progress"
+    assert (message.sequence, message.progress.time) == (4, message.time)
+
+
+def test_an_upload_says_how_bytes_travel_while_it_is_open() -> None:
+    """Open files take WriteObject in chunks of the given size; complete ones take nothing."""
+    upload = Upload(
+        id="1",
+        owner="local",
+        state=UploadState.OPEN,
+        files=(FileSpec(path="a.npz", size=9, sha256="0" * 64),),
+        create_time=NOW,
+        expire_time=NOW,
+    )
+    message = encode.encode_upload(upload, {"a.npz": 4}, max_chunk_bytes=100)
+    assert (message.files[0].committed, message.files[0].write_object.max_chunk_bytes) == (4, 100)
+    done = replace(upload, state=UploadState.COMPLETE, object_id="1")
+    message = encode.encode_upload(done, {"a.npz": 9}, max_chunk_bytes=100)
+    assert message.object == "objects/1"
+    assert not message.files[0].HasField("write_object")
+
+
+def test_names_are_taken_apart() -> None:
+    """Resource names give their ids."""
+    assert decode.decode_name("jobs/ab-1", "jobs") == "ab-1"
+    assert decode.decode_artifact_name("jobs/1/artifact/a/b.json") == ("1", "a/b.json")
+
+
+@pytest.mark.parametrize("name", ["", "jobs/", "job/1", "jobs/1/2", "jobs/1\n", "uploads/1", "jobs/../x"])
+def test_wrong_names_are_refused(name: str) -> None:
+    """A name of another collection, or with more in it, is no name."""
+    with pytest.raises(InvalidRequest):
+        decode.decode_name(name, "jobs")
+
+
+@pytest.mark.parametrize(("asked", "given"), [(0, 50), (7, 7), (1000, 1000), (5000, 1000)])
+def test_page_sizes_follow_aip_158(asked: int, given: int) -> None:
+    """0 is the default, too many are as many as there may be."""
+    assert decode.decode_page_size(asked) == given
+
+
+def test_negative_page_sizes_are_refused() -> None:
+    """A negative page size is a mistake."""
+    with pytest.raises(InvalidRequest):
+        decode.decode_page_size(-1)
+
+
+def test_request_ids_are_uuids() -> None:
+    """A request id is a UUID in any spelling, or absent."""
+    canonical = "0f8fad5b-d9cb-469f-a165-70867728950e"
+    assert decode.decode_request_id(canonical.upper()) == canonical
+    assert decode.decode_request_id("") == ""
+    with pytest.raises(InvalidRequest):
+        decode.decode_request_id("again")

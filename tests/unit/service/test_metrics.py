@@ -1,0 +1,50 @@
+"""metrics.py: what Prometheus reads."""
+
+import urllib.request
+from datetime import UTC, datetime
+
+from job_samples import PLAN, SPEC, progress_at
+from prometheus_client.parser import text_string_to_metric_families
+
+from npn_core.progress import Stage
+from npn_service.jobs.model import Job, State
+from npn_service.metrics import Metrics
+
+
+def test_what_happened_is_counted() -> None:
+    """Each observation shows under its name and labels; jobs are counted when Prometheus asks."""
+    counts = {State.QUEUED: 2}
+    metrics = Metrics(lambda: counts)
+    job = Job(
+        id="1",
+        owner="local",
+        creator="local",
+        state=State.RUNNING,
+        spec=SPEC,
+        plan=PLAN,
+        create_time=datetime.now(UTC),
+    )
+    metrics.job_leased(job, queued_seconds=2.0)
+    metrics.job_ended(outcome="succeeded", seconds=40.0)
+    metrics.progress_made(job, progress_at(1))
+    metrics.rpc_ended("GetJob", "OK", 0.002)
+    counts[State.QUEUED] = 5
+
+    value = metrics.registry.get_sample_value
+    assert value("npn_jobs", {"state": "QUEUED"}) == 5
+    assert value("npn_jobs", {"state": "FAILED"}) == 0
+    assert value("npn_queue_wait_seconds_sum") == 2
+    assert value("npn_job_duration_seconds_bucket", {"outcome": "succeeded", "le": "60.0"}) == 1
+    assert value("npn_training_samples_per_second", {"stage": Stage.DENSE.value}) == 1000
+    assert value("npn_rpc_duration_seconds_count", {"method": "GetJob", "code": "OK"}) == 1
+
+
+def test_scrapes_are_answered_over_http() -> None:
+    """The endpoint speaks the exposition format on the port that it took."""
+    endpoint = Metrics(dict).serve("127.0.0.1", 0)
+    try:
+        with urllib.request.urlopen(f"http://{endpoint.address}/metrics", timeout=10) as answer:
+            names = {family.name for family in text_string_to_metric_families(answer.read().decode())}
+    finally:
+        endpoint.close()
+    assert {"npn_jobs", "process_cpu_seconds", "python_info"} <= names
