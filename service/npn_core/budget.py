@@ -177,14 +177,9 @@ class _Repair:
         return self.populate(alive)
 
     def fill(self, alive: Tensor) -> Tensor:
-        """Open sleeping units, best first, while one fits."""
-        grown = True
-        while grown:
-            grown = False
-            for unit in self.order:
-                if alive[unit]:
-                    continue
-                larger = self.wake(alive, unit)
-                if self.fits(larger):
-                    alive, grown = larger, True
+        """Open sleeping units, best first, wherever one fits."""
+        # one pass is enough: a unit that does not fit now does not fit after others were opened
+        for unit in self.order:
+            if not alive[unit] and self.fits(larger := self.wake(alive, unit)):
+                alive = larger
         return alive

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-TEMPERATURE = 4.0
+TEMPERATURE = 2.0
 
 
 def soft_targets(teacher: Tensor, labels: Tensor, share: float) -> Tensor:

@@ -33,8 +33,8 @@ def take(tensor: Tensor, rows: Tensor | None, cols: Tensor | None) -> Tensor:
 
 def put(tensor: Tensor, rows: Tensor | None, cols: Tensor | None, value: Tensor) -> None:
     """Write `value` where `take` read; a no-op where it read the tensor itself."""
-    if tensor.dim() < 2:
-        cols = None
+    rows = rows if tensor.dim() >= 1 else None
+    cols = cols if tensor.dim() >= 2 else None
     if rows is not None and cols is not None:
         # by flat positions: several times faster than indexing with two index tensors
         pairs = (rows[:, None] * tensor.shape[1] + cols).flatten()

@@ -15,8 +15,9 @@ from .catalogue import build, resolve_params
 from .config import Budget, Training
 from .cost import CostModel, cost_model
 from .data import Data, check_preprocessing, load_dataset, load_test
+from .errors import InvalidInput
 from .gated import Network
-from .graph import trace
+from .graph import NORMS, trace
 from .groups import find_groups
 from .observe import accuracy
 from .progress import Cost, DatasetInfo, GroupPlan, Metric, Plan, Progress, Stage
@@ -62,6 +63,7 @@ def plan(
     with torch.device("meta"):
         module = build(architecture, params, input_shape=info.input_shape, classes=info.classes, seed=0)
         graph = trace(module, info.input_shape)
+    _check_batch_size(graph, training)
     coupling = find_groups(graph)
     dense, smallest = check_feasible(cost_model(graph, coupling), budget)
     groups = tuple(GroupPlan(name=g.name, kind=g.kind.value, size=g.size) for g in coupling.groups)
@@ -82,6 +84,7 @@ def compress(job: CompressJob, should_stop: Callable[[], bool]) -> Generator[Pro
     shape, classes = data.info.input_shape, data.info.classes
     module = build(job.architecture, job.params, input_shape=shape, classes=classes, seed=training.seed)
     graph = trace(module, shape)
+    _check_batch_size(graph, training)
     network = Network(graph, find_groups(graph))
     costs = cost_model(graph, network.coupling)
     check_feasible(costs, job.budget)
@@ -115,6 +118,13 @@ def compress(job: CompressJob, should_stop: Callable[[], bool]) -> Generator[Pro
         files=files,
         train_time=train_time,
     )
+
+
+def _check_batch_size(graph: fx.GraphModule, training: Training) -> None:
+    if training.batch_size == 1 and any(isinstance(module, NORMS) for module in graph.modules()):
+        raise InvalidInput(
+            "training.batch_size", "batch_size is 1; BatchNorm needs at least 2 samples to train on"
+        )
 
 
 def _report(

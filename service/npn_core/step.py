@@ -38,6 +38,14 @@ class Sliced:
         with torch.no_grad():
             return self.loss(self.network.run(x, one), y).item()
 
+    def observe(self, x: Tensor, active: Active, noise: Noise) -> None:
+        """A forward pass in training mode that only moves BatchNorm's statistics of the active units."""
+        tensors = self.tensors(active)
+        with torch.no_grad():
+            self.network.run(x, self.pass_(active, tensors, noise, update_stats=True))
+        for name, buffer in self.network.buffers.items():
+            self.store(name, buffer, tensors[name], active)
+
     def differentiate(self, x: Tensor, y: Tensor, active: Active, noise: Noise) -> Evaluation:
         """The loss and the gradients of the active slices; BatchNorm's statistics of active units move."""
         network = self.network

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -32,12 +33,16 @@ from .optimizer import GateAdam, SlicedAdam
 from .progress import Metric, Progress, Stage
 from .saliency import Saliency, gate_gradients, initial_phi
 from .schedule import Schedule, half_cosine
-from .step import Evaluation, Sliced, gate_step
+from .step import BATCHES_TRACKED, Evaluation, Sliced, gate_step
 from .surgery import compact, without_gates
 
-DENSE_LAST = 0.1  # the learning rate at the end of stage 1, as a factor
+# Learning rates as factors of `Training.lr`: stage 1 ends lower, for a better teacher; the compact network of
+# stage 3 begins higher, since fewer weights take larger steps.
+DENSE_LAST = 0.1
+FINE_TUNE_FIRST = 3.0
 PHI_CENTER, PHI_SPREAD, PHI_LIMIT = 1.5, 0.7, 3.0
 REPORT_SECONDS = 0.5
+REFRESH_BATCHES = 50
 
 
 @dataclass(kw_only=True, slots=True)
@@ -94,7 +99,7 @@ class Trainer:
         self.gates = Gates.open(network.coupling.size, PHI_CENTER)
         self.gate_adam = GateAdam(limit=PHI_LIMIT, first=torch.zeros_like(self.gates.phi))
         self.adam = SlicedAdam(parameters=network.parameters, weight_decay=training.weight_decay)
-        self.saliency = Saliency()
+        self.saliency, self.valuing = Saliency(), False
         self.multipliers = Multipliers(limits=budget.limits)
         self.steps = steps_per_epoch(len(data.x_train), training.batch_size)
         s = self.schedule
@@ -113,9 +118,12 @@ class Trainer:
         """Yields progress at least once an epoch; raises Stopped, TrainingDiverged."""
         network = self.network
         for epoch in range(self.schedule.dense):
+            self.valuing = epoch == self.schedule.dense - 1
             yield from self.epoch(epoch, self.dense_step)
+        self.valuing = False
         dense = {name: tensor.clone() for name, tensor in network.graph.state_dict().items()}
-        teacher = network.evaluate(self.data.x_train)
+        teaches = self.schedule.dense > 0 and self.training.distillation > 0
+        teacher = network.evaluate(self.data.x_train) if teaches else None
         if self.training.mask == "learned":
             yield from self.plastic()
         else:
@@ -164,7 +172,7 @@ class Trainer:
         """An ordinary step of the whole network."""
         network = self.network
         evaluation = self.runner.differentiate(x, y, network.everything, self.noise())
-        if self.meter.done.get(Stage.DENSE, 0) >= self.meter.ahead[Stage.DENSE] - self.steps:
+        if self.valuing:
             self.saliency.add(gate_gradients(network, evaluation.updates))
         self.adam.step(evaluation.updates, self.training.lr * half_cosine(progress, last=DENSE_LAST))
         return evaluation
@@ -226,22 +234,32 @@ class Trainer:
     # ---------------------------------------------------------------------------------- stage 3
 
     def fine_tune(
-        self, smaller: fx.GraphModule, active: Active, teacher: Tensor
+        self, smaller: fx.GraphModule, active: Active, teacher: Tensor | None
     ) -> Generator[Progress, None, None]:
         """The compact network trains on, with the moments of the weights that stayed."""
         self.network = network = Network(smaller, without_gates(smaller))
         self.adam = self.adam.sliced(network.parameters, active, self.runner.network.axes)
-        share = self.training.distillation
-        if share:
-            self.data = replace(self.data, y_train=soft_targets(teacher, self.data.y_train, share))
-        self.runner = Sliced(network, distillation_loss if share else F.cross_entropy)
+        self.runner = Sliced(network, F.cross_entropy if teacher is None else distillation_loss)
+        if teacher is not None:
+            targets = soft_targets(teacher, self.data.y_train, self.training.distillation)
+            self.data = replace(self.data, y_train=targets)
+        self.refresh_statistics()
         for epoch in range(self.schedule.plastic, self.schedule.epochs):
             yield from self.epoch(epoch, self.fine_tune_step)
+
+    def refresh_statistics(self) -> None:
+        """Re-estimate BatchNorm's running statistics, which were gathered under sampled gates."""
+        if any(name.endswith(BATCHES_TRACKED) for name in self.network.buffers):
+            for x, _ in islice(
+                batches(self.data, self.training.batch_size, self.generators.order), REFRESH_BATCHES
+            ):
+                self.runner.observe(x, self.network.everything, self.noise())
 
     def fine_tune_step(self, x: Tensor, y: Tensor, progress: float) -> Evaluation:
         """An ordinary step of the compact network."""
         evaluation = self.runner.differentiate(x, y, self.network.everything, self.noise())
-        self.adam.step(evaluation.updates, self.training.lr * half_cosine(progress))
+        rate = self.training.lr * FINE_TUNE_FIRST * half_cosine(progress)
+        self.adam.step(evaluation.updates, rate)
         return evaluation
 
     # ---------------------------------------------------------------------------------- telling

@@ -1,6 +1,7 @@
 """Documents that several tests write."""
 
 import pytest
+import torch
 
 from npn_core.config import Budget, Training
 from npn_core.progress import Cost, DatasetInfo
@@ -14,6 +15,8 @@ from npn_core.report import (
     Report,
     Versions,
 )
+
+torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,244 @@
+"""pipeline.py and train.py: the whole method on a small real dataset."""
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from sklearn.datasets import load_digits
+
+from npn_core.config import Budget, KSchedule, Training
+from npn_core.data import inspect_dataset
+from npn_core.errors import InfeasibleBudget, Stopped, TrainingDiverged
+from npn_core.pipeline import CompressJob, Outcome, compress, plan
+from npn_core.progress import Progress, Stage
+from npn_core.report import ArchitectureDocument, Report, read_document
+from npn_core.step import Masked, Sliced
+
+TRAINING = Training(epochs=12, batch_size=32, seed=3)
+BUDGET = Budget(max_params=3_000)
+
+
+def write_digits(path: Path, *, noise: bool = False, scale: float = 1.0) -> Path:
+    """The digits as a dataset file; with `noise` the test split is random."""
+    digits = load_digits()
+    order = np.random.default_rng(0).permutation(len(digits.target))
+    x, y = (digits.images * 15.9).astype(np.uint8)[order], digits.target[order]
+    x_test, y_test = x[1437:], y[1437:]
+    if noise:
+        rng = np.random.default_rng(1)
+        x_test, y_test = rng.integers(0, 256, x_test.shape, dtype=np.uint8), rng.permutation(y_test)
+    x_train = x[:1437] if scale == 1.0 else x[:1437].astype(np.float32) * scale
+    x_test = x_test if scale == 1.0 else x_test.astype(np.float32) * scale
+    np.savez(path, x_train=x_train, y_train=y[:1437], x_test=x_test, y_test=y_test)
+    return path
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits, 1,437 training and 360 test images of 8 x 8."""
+    return write_digits(tmp_path_factory.mktemp("digits") / "digits.npz")
+
+
+@pytest.fixture
+def job(digits: Path, tmp_path: Path) -> CompressJob:
+    """A job that ends in a second or two."""
+    return CompressJob(
+        architecture="mlp",
+        params={"hidden": "100,50"},
+        dataset=digits,
+        layout="",
+        budget=BUDGET,
+        training=TRAINING,
+        output=tmp_path,
+    )
+
+
+def run(job: CompressJob, should_stop: Callable[[], bool] = lambda: False) -> tuple[Outcome, list[Progress]]:
+    """The outcome and everything the loop said."""
+    job.output.mkdir(exist_ok=True)
+    said: list[Progress] = []
+    generator = compress(job, should_stop)
+    while True:
+        try:
+            said.append(next(generator))
+        except StopIteration as end:
+            return end.value, said
+
+
+def weights_hash(job: CompressJob) -> str:
+    """Of the compact weights."""
+    return hashlib.sha256((job.output / "model.safetensors").read_bytes()).hexdigest()
+
+
+def test_a_job_meets_its_budget_and_proves_it(job: CompressJob) -> None:
+    """Recounted parameters are at most the budget, and the compact network equals the gated one."""
+    outcome, _ = run(job)
+    report = read_document(Report, (job.output / "report.json").read_text())
+    stored = sum(tensor.numel() for tensor in load_file(job.output / "model.safetensors").values())
+    assert stored == outcome.compact.params == report.compact.params <= 3_000
+    assert report.largest_difference <= 1e-5
+    assert report.dense.params == 64 * 100 + 100 + 100 * 50 + 50 + 50 * 10 + 10
+    assert report.accuracies.compact_test.value > 0.8
+
+
+def test_the_budget_is_used(job: CompressJob) -> None:
+    """No single neuron would still fit: less than one neuron's weights are left over."""
+    outcome, _ = run(job)
+    architecture = read_document(ArchitectureDocument, (job.output / "architecture.json").read_text())
+    features, first, second = (len(group.kept) for group in architecture.groups)
+    assert 3_000 - outcome.compact.params < min(features + 1 + second, first + 1 + 10, first)
+
+
+def test_hard_cost_before_repair_is_near_the_budget(job: CompressJob) -> None:
+    """What the gates alone came to lies within 5 % of the budget or one unit of it."""
+    run(replace(job, training=replace(TRAINING, epochs=40)))
+    report = read_document(Report, (job.output / "report.json").read_text())
+    before = report.hardening.hard_cost_before_repair["params"]
+    assert abs(before - 3_000) <= 0.05 * 3_000 or report.hardening.units_changed <= 1
+
+
+def test_the_test_split_steers_nothing(job: CompressJob, tmp_path: Path) -> None:
+    """With the test split replaced by noise the compact weights are the same to the bit."""
+    run(job)
+    noisy = write_digits(tmp_path / "noisy.npz", noise=True)
+    other = replace(job, dataset=noisy, output=tmp_path / "other")
+    run(other)
+    assert weights_hash(job) == weights_hash(other)
+
+
+def test_the_seed_decides_everything(job: CompressJob, tmp_path: Path) -> None:
+    """The same seed gives the same losses and weights, another seed gives others."""
+    again = replace(job, output=tmp_path / "again")
+    another = replace(job, training=replace(TRAINING, seed=4), output=tmp_path / "another")
+    (_, first), (_, second) = run(job), run(again)
+    run(another)
+
+    def history(said: list[Progress]) -> dict[tuple[int, float], float]:
+        return {(p.step, p.epoch): p.loss for p in said if p.step and p.step % 41 == 0}
+
+    assert history(first) == history(second)
+    assert weights_hash(job) == weights_hash(again) != weights_hash(another)
+
+
+def test_progress_tells_the_story(job: CompressJob) -> None:
+    """Stages come in order, steps only grow, every epoch reports, and the gates are seen to close."""
+    _, said = run(job)
+    stages = list(dict.fromkeys(p.stage for p in said))
+    assert stages == [Stage.PREPARE, Stage.DENSE, Stage.PLASTIC, Stage.FINE_TUNE, Stage.EXPORT]
+    loop = [p for p in said if p.steps]
+    assert [p.step for p in loop] == sorted(p.step for p in loop)
+    assert {p.epoch for p in loop} == set(range(1, 13))
+    assert all(p.costs[0].budget == 3_000 and p.costs[0].kind == "params" for p in loop)
+    assert loop[0].costs[0].hard == 12_060
+    assert loop[-1].costs[0].hard <= 3_000
+    assert loop[-1].time_left == pytest.approx(0, abs=1e-6)
+    assert all(math.isinf(p.k) == (p.stage is not Stage.PLASTIC) for p in loop)
+    assert all(0 <= group.active <= group.size for p in loop for group in p.groups)
+
+
+@pytest.mark.parametrize("estimator", ["arm", "ar", "disarm"])
+def test_every_estimator_can_run_a_job(job: CompressJob, estimator: str) -> None:
+    """A budget is met whatever the estimator."""
+    outcome, _ = run(replace(job, training=replace(TRAINING, estimator=estimator)))
+    assert outcome.compact.params <= 3_000
+
+
+@pytest.mark.parametrize("mask", ["random", "magnitude"])
+def test_baseline_masks_meet_the_same_budget(job: CompressJob, mask: str) -> None:
+    """The comparison is fair: the same budget, exactly met."""
+    outcome, _ = run(replace(job, training=replace(TRAINING, mask=mask)))
+    assert 2_700 < outcome.compact.params <= 3_000
+
+
+def test_several_limits_hold_together(job: CompressJob) -> None:
+    """Parameters, multiply-adds and bytes are all at most what was asked."""
+    budget = Budget(max_params=4_000, max_macs=3_500, max_bytes=15_000)
+    outcome, _ = run(replace(job, budget=budget))
+    assert outcome.compact.params <= 4_000
+    assert outcome.compact.macs <= 3_500
+    assert outcome.compact.bytes <= 15_000
+
+
+def test_batchnorm_and_dropout_keep_the_proof(job: CompressJob) -> None:
+    """With BatchNorm and dropout the compact network still equals the gated one."""
+    run(replace(job, params={"hidden": "60,30", "batch_norm": "true", "dropout": "0.2"}))
+    report = read_document(Report, (job.output / "report.json").read_text())
+    assert report.compact.params <= 3_000
+    assert report.largest_difference <= 1e-5
+
+
+def test_a_budget_above_the_dense_network_removes_nothing_and_says_so(job: CompressJob) -> None:
+    """Everything stays, with a warning."""
+    outcome, _ = run(replace(job, budget=Budget(max_params=1_000_000)))
+    report = read_document(Report, (job.output / "report.json").read_text())
+    assert outcome.compact == outcome.dense
+    assert "nothing will be removed" in report.warnings[0]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_very_short_jobs_still_meet_the_budget(job: CompressJob, epochs: int) -> None:
+    """Too few epochs for three stages are a warning, not a failure."""
+    outcome, _ = run(replace(job, training=replace(TRAINING, epochs=epochs)))
+    assert outcome.compact.params <= 3_000
+
+
+def test_without_stage_1_nothing_is_distilled(job: CompressJob) -> None:
+    """An untrained network teaches nothing: stage 3 learns from the labels."""
+    outcome, _ = run(
+        replace(job, training=replace(TRAINING, k=KSchedule(dense_fraction=0.0, plastic_fraction=0.5)))
+    )
+    assert outcome.compact.params <= 3_000
+    accuracy = next(m.value for m in outcome.metrics if m.name == "compact_validation_accuracy")
+    assert accuracy > 0.6
+
+
+def test_divergence_names_the_step(job: CompressJob) -> None:
+    """A loss that is not finite ends the job with the step and advice."""
+    with pytest.raises(TrainingDiverged, match=r"at step \d+; use a smaller lr"):
+        run(replace(job, training=replace(TRAINING, lr=1e30)))
+
+
+def test_stopping_is_prompt(job: CompressJob) -> None:
+    """When should_stop says so the loop ends before its next step."""
+    calls = iter(range(1_000_000))
+    with pytest.raises(Stopped):
+        run(job, lambda: next(calls) >= 10)
+    assert next(calls) == 11
+
+
+def test_the_plan_tells_the_range_before_training(digits: Path) -> None:
+    """Dense cost, smallest cost and the groups, in no time and without weights."""
+    found = plan("mlp", {"hidden": "100,50"}, inspect_dataset(digits), BUDGET, TRAINING)
+    assert (found.dense.params, found.smallest.params) == (12_060, 1 + 1 + 1 + 1 + 10 + 10)
+    assert [(group.name, group.size) for group in found.groups] == [("fc1.in", 64), ("fc1", 100), ("fc2", 50)]
+
+
+def test_an_impossible_budget_is_refused_with_the_range(digits: Path) -> None:
+    """The error says what could be met."""
+    with pytest.raises(InfeasibleBudget, match="between 24 and 12,060"):
+        plan("mlp", {"hidden": "100,50"}, inspect_dataset(digits), Budget(max_params=10), TRAINING)
+
+
+def test_a_sliced_job_equals_a_masked_one(
+    job: CompressJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Computing the active slices alone trains the same network as computing everything under masks."""
+    short = replace(
+        job, training=replace(TRAINING, epochs=4), params={"hidden": "40,20"}, budget=Budget(max_params=1500)
+    )
+    masked = replace(short, output=tmp_path / "masked")
+    run(short)
+    for name in ("tensors", "pass_", "cut", "store"):
+        monkeypatch.setattr(Sliced, name, getattr(Masked, name))
+    monkeypatch.setattr(Sliced, "gate", Masked.gate, raising=False)
+    run(masked)
+    one, other = (load_file(j.output / "model.safetensors") for j in (short, masked))
+    assert {n: t.shape for n, t in one.items()} == {n: t.shape for n, t in other.items()}
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, other[name], atol=1e-3, rtol=1e-3)

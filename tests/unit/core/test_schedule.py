@@ -1,0 +1,44 @@
+"""The three stages and k."""
+
+import pytest
+
+from npn_core.config import KSchedule
+from npn_core.progress import Stage
+from npn_core.schedule import Schedule, half_cosine
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 10, 20, 57])
+def test_every_epoch_has_its_stage_in_order(epochs: int) -> None:
+    """Dense, plastic, fine-tune, without going back; from 4 epochs on each has one at least."""
+    schedule = Schedule.of(epochs, KSchedule())
+    stages = [schedule.stage(epoch) for epoch in range(epochs)]
+    order = [Stage.DENSE, Stage.PLASTIC, Stage.FINE_TUNE]
+    assert stages == sorted(stages, key=order.index)
+    assert epochs < 4 or set(stages) == set(order)
+
+
+def test_fractions_are_kept() -> None:
+    """Of 20 epochs, a quarter and 45 % by fractions."""
+    schedule = Schedule.of(20, KSchedule(dense_fraction=0.25, plastic_fraction=0.45))
+    assert (schedule.dense, schedule.plastic, schedule.epochs) == (5, 14, 20)
+
+
+def test_k_rises_from_start_to_end() -> None:
+    """k never falls, begins at its start and closes at its end, where gates are all but hard."""
+    schedule = Schedule.of(10, KSchedule(start=2.0, end=40.0))
+    ks = [schedule.k(i / 100) for i in range(101)]
+    assert ks == sorted(ks)
+    assert ks[0] == 2.0
+    assert ks[-1] == pytest.approx(40.0)
+
+
+def test_constant_k() -> None:
+    """Start and end may be the same."""
+    schedule = Schedule.of(10, KSchedule(start=3.0, end=3.0))
+    assert {schedule.k(i / 10) for i in range(11)} == {3.0}
+
+
+def test_learning_rate_factor() -> None:
+    """Half a cosine from 1 to the last factor."""
+    assert [half_cosine(p) for p in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
+    assert [half_cosine(p, last=0.2) for p in (0, 0.5, 1)] == pytest.approx([1, 0.6, 0.2])
