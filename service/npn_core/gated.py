@@ -48,6 +48,18 @@ def put(tensor: Tensor, rows: Tensor | None, cols: Tensor | None, value: Tensor)
         tensor.copy_(value)
 
 
+def channels_last(x: Tensor) -> Tensor:
+    """Images (N, C, H, W) with the channels innermost in memory; anything else as it is.
+
+    Convolutions keep the format, and pooling in it is several times faster on a CPU.
+    """
+    if x.dim() != 4:
+        return x
+    if x.shape[1] == 1 and x.is_contiguous():  # either format by its strides: say which
+        return x.view(x.shape[0], *x.shape[2:], 1).permute(0, 3, 1, 2)
+    return x.contiguous(memory_format=torch.channels_last)
+
+
 @dataclass(kw_only=True, slots=True)
 class Noise:
     """Dropout's random numbers of one step, drawn at full width, so that the sample does not shift them.
@@ -112,12 +124,12 @@ class Network:
 
     def run(self, x: Tensor, one: Pass) -> Tensor:
         """The network's output (N, ...) for `x` (N, *input shape)."""
-        values = {self._input.name: self._select(self._input.name, x, one)}
+        values = {self._input.name: self._select(self._input.name, channels_last(x), one)}
         for source, node, operation in self._steps:
             values[node] = self._select(node, operation(values[source], one), one)
         return values[self._output]
 
-    def evaluate(self, x: Tensor, active: Active | None = None, chunk: int = 1000) -> Tensor:
+    def evaluate(self, x: Tensor, active: Active | None = None, chunk: int = 256) -> Tensor:
         """Outputs in evaluation mode without gradients, under active units (default: all)."""
         active = active or self.everything
         tensors = {
