@@ -2,9 +2,9 @@
 
     python benchmarks/lenet_mnist.py --dataset ../shared/data/mnist.npz --out lenet_mnist.json
 
-For each seed: the job with learned gates, the same job with its mask drawn at random and by weight magnitude (equal
-budget, epochs and fine-tuning), and dense training for as many epochs, plain and in channels-last format.  All in one process on `--threads`
-threads; the test split is read once, at the end of each run.
+For each seed: the job with learned gates, the same job with its mask drawn at random and by weight magnitude
+(equal budget, epochs and fine-tuning), and dense training for as many epochs, plain and in channels-last
+format.  All in one process on `--threads` threads; the test split is read once, at the end of each run.
 """
 
 import argparse

@@ -56,7 +56,8 @@ class SlicedAdam:
             ]
             adam(
                 slices[0],
-                [u.gradient for u in updates],
+                # the fused kernel walks the memory: a channels-last gradient must take its weight's layout
+                [u.gradient.contiguous() for u in updates],
                 slices[1],
                 slices[2],
                 [],
