@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check protos install
+.PHONY: demo test check wheel protos install
 
 demo: $(INSTALLED)
 	$(BIN)/python scripts/demo.py
@@ -18,6 +18,9 @@ check: $(INSTALLED)
 	$(BIN)/python scripts/generate_protos.py --check
 	$(BIN)/python scripts/lint_protos.py
 	$(BIN)/python -m pytest tests/unit/test_architecture.py
+
+wheel: $(INSTALLED)
+	$(BIN)/python scripts/check_wheel.py
 
 protos: $(INSTALLED)
 	$(BIN)/python scripts/generate_protos.py

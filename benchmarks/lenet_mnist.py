@@ -124,11 +124,10 @@ def main() -> None:
             mask = "learned" if run.startswith("dense") else run
             training = Training(epochs=arguments.epochs, seed=seed, threads=arguments.threads, mask=mask)
             budget = Budget(max_params=arguments.max_params)
-            result = (
-                dense(arguments.dataset, training)
-                if run == "dense"
-                else job(arguments.dataset, training, budget)
-            )
+            if run.startswith("dense"):
+                result = dense(arguments.dataset, training, run)
+            else:
+                result = job(arguments.dataset, training, budget)
             results.append(result)
             print(json.dumps(result), flush=True)
             if arguments.out:

@@ -101,6 +101,9 @@ class GateAdam:
     with weight decay:
 
         h = g / price,  v = mean h^2,  phi <- phi - lr (m / sqrt(v) + pull / price)
+
+    with m, v running means as in Adam, h clipped to CLIP sqrt(v), and prices scaled to a mean of 1 / price of 1 in
+    h, so that v does not follow them when all of them rise.
     """
 
     limit: float

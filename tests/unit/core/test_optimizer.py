@@ -68,6 +68,18 @@ def test_a_slice_moves_as_adamw_would_and_the_rest_not_at_all(
     assert not adam.second["w"][~inside].any()
 
 
+def test_the_memory_format_of_a_gradient_does_not_matter() -> None:
+    """A channels-last gradient moves each weight by its own entry, as a contiguous one does."""
+    gradient = torch.rand(4, 3, 5, 5, generator=Generator().manual_seed(0)) - 0.5
+    moved_weights = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        adam = SlicedAdam(parameters={"w": torch.zeros(4, 3, 5, 5)})
+        own = gradient.contiguous(memory_format=layout)
+        adam.step([Update(name="w", rows=None, cols=None, gradient=own)], lr=0.01)
+        moved_weights.append(adam.parameters["w"])
+    assert torch.equal(*moved_weights)
+
+
 PHI = torch.tensor([0.5, -0.5, 1.0, 0.0], dtype=torch.float64)
 AWAKE = torch.tensor([True, True, True, False])
 ZERO, ONE = torch.zeros(4, dtype=torch.float64), torch.ones(4, dtype=torch.float64)
