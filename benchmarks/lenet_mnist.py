@@ -1,10 +1,11 @@
-"""LeNet-5-Caffe on MNIST under a parameter budget: accuracy and time against the dense network and two baselines.
+"""LeNet-5-Caffe on MNIST under a parameter budget: accuracy and time against the dense network and three baselines.
 
     python benchmarks/lenet_mnist.py --dataset ../shared/data/mnist.npz --out lenet_mnist.json
 
-For each seed: the job with learned gates, the same job with its mask drawn at random and by weight magnitude
-(equal budget, epochs and fine-tuning), and dense training for as many epochs, plain and in channels-last
-format.  All in one process on `--threads` threads; the test split is read once, at the end of each run.
+For each seed: the job with learned gates, the same job with its mask drawn at random, by weight magnitude, and
+by stage 1's saliency alone (equal budget, epochs and fine-tuning), and dense training for as many epochs, plain
+and in channels-last format.  All in one process on `--threads` threads; the test split is read once, at the end
+of each run.
 """
 
 import argparse
@@ -110,7 +111,9 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, default=Path("../shared/data/mnist.npz"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument(
-        "--runs", nargs="+", default=["learned", "dense", "dense-channels-last", "random", "magnitude"]
+        "--runs",
+        nargs="+",
+        default=["learned", "dense", "dense-channels-last", "random", "magnitude", "saliency"],
     )
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--max-params", type=int, default=10_000)

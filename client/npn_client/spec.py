@@ -51,7 +51,7 @@ class Training:
     """How the network is trained.  `lr` and `gate_lr` are Adam's rates for weights and gates.
 
     `distillation` is the share of the dense network's soft answers in the last stage's targets (0 to 1); `mask`
-    is "learned", or for comparison "random" or "magnitude".
+    is "learned", or for comparison "random", "magnitude" or "saliency".
     """
 
     epochs: int | None = None

@@ -4,7 +4,7 @@
     model.safetensors   its parameters and persistent buffers
     architecture.json   which units stayed
     report.json         what was asked, what came out, and the proof
-    metrics.jsonl       one line per report of the loop
+    metrics.jsonl       one line per validation, that is per epoch
     SHA256SUMS          of the files above, for `sha256sum -c`
 
 `torch.export.load` runs model.pt2 where this project is not installed.

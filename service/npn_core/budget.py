@@ -100,7 +100,7 @@ def _uniform(model: CostModel, probability: float) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hardened:
-    """A closed mask (G,) that meets the budget, its cost, and the mask before repair."""
+    """A closed mask (G,) that meets the budget, its cost, that before repair, and how many units repair changed."""
 
     mask: Tensor
     cost: Cost

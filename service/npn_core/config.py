@@ -92,7 +92,7 @@ class Preprocessing:
 ESTIMATORS = ("disarm", "arm", "ar")
 LOSSES = ("cross_entropy",)
 AUGMENTS = ("none",)
-MASKS = ("learned", "random", "magnitude")
+MASKS = ("learned", "random", "magnitude", "saliency")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,8 +100,8 @@ class Training:
     """How the network is trained.  `lr` and `gate_lr` are the rates of Adam for weights and gates.
 
     `distillation` is the share of the dense network's soft answers in the targets of stage 3; at 0 it learns
-    from the labels alone.  `mask` is for benchmarks: "random" and "magnitude" replace what the gates learned
-    by a mask of the same budget, so that anybody can see whether learning them was worth it.
+    from the labels alone.  `mask` is for benchmarks: "random", "magnitude" and "saliency" replace what the
+    gates learned by a mask of the same budget, so that anybody can see whether learning them was worth it.
     """
 
     epochs: int = 20

@@ -181,13 +181,16 @@ class Trainer:
 
     def plastic(self) -> Generator[Progress, None, None]:
         """Units die and wake under the multipliers' pull."""
-        if self.saliency.batches:
-            price = self.prices(uniform_probability(self.costs, self.budget))
-            self.gates.phi = initial_phi(
-                self.saliency.total, price, center=PHI_CENTER, spread=PHI_SPREAD, limit=PHI_LIMIT
-            )
+        self.gates.phi = self.initial_phi()
         for epoch in range(self.schedule.dense, self.schedule.plastic):
             yield from self.epoch(epoch, self.plastic_step)
+
+    def initial_phi(self) -> Tensor:
+        """phi (G,) from what stage 1 has learned; all the same where there was none."""
+        if not self.saliency.batches:
+            return self.gates.phi
+        price = self.prices(uniform_probability(self.costs, self.budget))
+        return initial_phi(self.saliency.total, price, center=PHI_CENTER, spread=PHI_SPREAD, limit=PHI_LIMIT)
 
     def plastic_step(self, x: Tensor, y: Tensor, progress: float) -> Evaluation:
         """Weights move on the units that the sample opened; phi by the estimate and the multipliers' pull."""
@@ -223,12 +226,15 @@ class Trainer:
 
     def harden(self) -> Hardened:
         """The mask that meets the budget: the learned one, or a baseline's."""
-        if self.training.mask == "learned":
-            return harden(self.costs, self.budget, self.gates.harden(), self.gates.phi)
-        random = self.training.mask == "random"
-        scores = (
-            random_scores(self.network, self.generators.masks) if random else magnitude_scores(self.network)
-        )
+        match self.training.mask:
+            case "random":
+                scores = random_scores(self.network, self.generators.masks)
+            case "magnitude":
+                scores = magnitude_scores(self.network)
+            case "saliency":
+                scores = self.initial_phi()
+            case _:
+                return harden(self.costs, self.budget, self.gates.harden(), self.gates.phi)
         return harden(self.costs, self.budget, torch.ones_like(self.open), scores)
 
     # ---------------------------------------------------------------------------------- stage 3

@@ -38,7 +38,7 @@ class Metrics:
         GCCollector(registry=self.registry)
         self._queue_wait = Histogram(
             "npn_queue_wait_seconds",
-            "Time from a job's creation, or its return to the queue, to a worker's start on it.",
+            "Time from a job's creation to the start of its first attempt.",
             buckets=_WAIT_BUCKETS,
             registry=self.registry,
         )

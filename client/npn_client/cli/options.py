@@ -121,7 +121,7 @@ def training_options(command: Command) -> Command:
     @click.option(
         "--distillation", type=float, help="Share of the dense network's answers in stage 3, 0 to 1."
     )
-    @click.option("--mask", default="", help="learned; random or magnitude to compare with.")
+    @click.option("--mask", default="", help="learned; random, magnitude or saliency to compare with.")
     @wraps(command)
     def with_training(*arguments: Any, **options: Any) -> Any:
         names = (

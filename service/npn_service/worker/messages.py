@@ -40,7 +40,7 @@ class Reported:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finished:
-    """The artifact is complete in the output folder."""
+    """The artifact is complete in the output folder.  `train_time` is in seconds."""
 
     dense: Cost
     compact: Cost

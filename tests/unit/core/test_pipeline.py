@@ -149,7 +149,7 @@ def test_every_estimator_can_run_a_job(job: CompressJob, estimator: str) -> None
     assert outcome.compact.params <= 3_000
 
 
-@pytest.mark.parametrize("mask", ["random", "magnitude"])
+@pytest.mark.parametrize("mask", ["random", "magnitude", "saliency"])
 def test_baseline_masks_meet_the_same_budget(job: CompressJob, mask: str) -> None:
     """The comparison is fair: the same budget, exactly met."""
     outcome, _ = run(replace(job, training=replace(TRAINING, mask=mask)))
