@@ -108,10 +108,12 @@ class Network:
             for name in (*self.parameters, *self.buffers)
         }
         self.everything = all_active(coupling)
-        self._steps = [
-            (node.all_input_nodes[0].name, node.name, self._operation(node))
-            for node in graph.graph.nodes
-            if node.op == "call_module"
+        nodes = [node for node in graph.graph.nodes if node.op == "call_module"]
+        last_readers = {node.all_input_nodes[0]: node for node in nodes}
+        self._steps = [  # what to read, what to write, how, and whether nobody reads the input afterwards
+            (source.name, node.name, self._operation(node), last_readers[source] is node)
+            for node in nodes
+            for source in node.all_input_nodes
         ]
         self._input = next(node for node in graph.graph.nodes if node.op == "placeholder")
         self._output = next(node for node in graph.graph.nodes if node.op == "output").all_input_nodes[0].name
@@ -125,8 +127,9 @@ class Network:
     def run(self, x: Tensor, one: Pass) -> Tensor:
         """The network's output (N, ...) for `x` (N, *input shape)."""
         values = {self._input.name: self._select(self._input.name, channels_last(x), one)}
-        for source, node, operation in self._steps:
-            values[node] = self._select(node, operation(values[source], one), one)
+        for source, node, operation, last in self._steps:
+            x = operation(values.pop(source) if last else values[source], one)
+            values[node] = self._select(node, x, one)
         return values[self._output]
 
     def evaluate(self, x: Tensor, active: Active | None = None, chunk: int = 256) -> Tensor:
