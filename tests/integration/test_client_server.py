@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ServerProcess
+from server_process import ServerProcess
 
 from npn_client import (
     AlreadyExists,
