@@ -44,8 +44,8 @@ class KSchedule:
     Fractions are of all epochs; what is left is stage 3.
     """
 
-    dense_fraction: float = 0.25
-    plastic_fraction: float = 0.35
+    dense_fraction: float = 0.2
+    plastic_fraction: float = 0.3
     start: float = 2.0
     end: float = 40.0
 
