@@ -289,9 +289,9 @@ class Trainer:
     def progress(self, epoch: int, loss: float) -> Progress:
         """The state of the loop in epoch `epoch`, counted from 0."""
         stage = self.schedule.stage(epoch)
-        if stage is Stage.PLASTIC and math.isfinite(self.k):
-            self.open = self.gates.harden()
-        probabilities = self.gates.probabilities(self.k) if math.isfinite(self.k) else self.open.double()
+        stochastic = math.isfinite(self.k)
+        mask = self.gates.harden() if stochastic else self.open
+        probabilities = self.gates.probabilities(self.k) if stochastic else self.open.double()
         return Progress(
             step=self.meter.step,
             steps=self.meter.steps,
@@ -301,8 +301,8 @@ class Trainer:
             k=self.k,
             loss=loss,
             metrics=self.metrics,
-            costs=cost_progress(self.costs, self.budget, probabilities, self.open, self.multipliers.value),
-            groups=group_progress(self.costs.coupling, self.gates, self.k, self.open),
+            costs=cost_progress(self.costs, self.budget, probabilities, mask, self.multipliers.value),
+            groups=group_progress(self.costs.coupling, self.gates, self.k, mask),
             samples_per_second=self.meter.rate,
             time_left=self.meter.time_left(stage),
         )
