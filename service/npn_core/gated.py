@@ -16,6 +16,7 @@ from torch import Generator, Tensor, fx, nn
 from .graph import DROPOUTS, LAYERS, NORMS
 from .groups import Active, Axes, Coupling, active_units, all_active
 
+CHANNELS_LAST_FROM = 4  # output channels of the first convolution, by measurement on a CPU
 NO_AXES = Axes(rows=None, cols=None)
 
 
@@ -115,6 +116,14 @@ class Network:
             for node in nodes
             for source in node.all_input_nodes
         ]
+        self._first_conv = next(
+            (
+                f"{n.target}.weight"
+                for n in nodes
+                if isinstance(graph.get_submodule(str(n.target)), nn.Conv2d)
+            ),
+            None,
+        )
         self._input = next(node for node in graph.graph.nodes if node.op == "placeholder")
         self._output = next(node for node in graph.graph.nodes if node.op == "output").all_input_nodes[0].name
 
@@ -126,7 +135,7 @@ class Network:
 
     def run(self, x: Tensor, one: Pass) -> Tensor:
         """The network's output (N, ...) for `x` (N, *input shape)."""
-        values = {self._input.name: self._select(self._input.name, channels_last(x), one)}
+        values = {self._input.name: self._select(self._input.name, self._arrange(x, one), one)}
         for source, node, operation, last in self._steps:
             x = operation(values.pop(source) if last else values[source], one)
             values[node] = self._select(node, x, one)
@@ -142,6 +151,12 @@ class Network:
         one = Pass(active=active, tensors=tensors, noise=None, update_stats=False)
         with torch.no_grad():
             return torch.cat([self.run(part, one) for part in torch.split(x, chunk)])
+
+    def _arrange(self, x: Tensor, one: Pass) -> Tensor:
+        """The input in the memory format that is faster for as many channels as are active."""
+        if self._first_conv is None or one.tensors[self._first_conv].shape[0] < CHANNELS_LAST_FROM:
+            return x
+        return channels_last(x)
 
     def _select(self, node: str, x: Tensor, one: Pass) -> Tensor:
         positions = one.active.positions.get(node)
