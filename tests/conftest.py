@@ -1,10 +1,14 @@
 """What tests of several rooms share."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from server_process import ServerProcess, launch_server
+
+# A run in the background of a shell inherits an ignored SIGINT and would hand it on to the commands under test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,7 +85,7 @@ async def use(address: str, data_dir: Path) -> None:
 
 async def upload(stub: compression_pb2_grpc.CompressionServiceStub) -> None:
     """Sixteen megabytes through WriteObject, hashed at the end."""
-    data = bytes(1 << 20) * 16
+    data = os.urandom(1 << 20) * 16  # new bytes each time: known ones are complete at once
     file = pb.UploadFile(path="x", size=len(data), sha256=hashlib.sha256(data).hexdigest())
     opened = await stub.CreateUpload(pb.CreateUploadRequest(files=[file]))
 
