@@ -8,9 +8,9 @@ from .progress import Stage
 
 @dataclass(kw_only=True, slots=True)
 class Meter:
-    """Counts steps, samples and seconds of each stage; the clock stands still outside of `lap` pairs.
+    """Counts steps, samples and seconds of each stage; `ahead` are the steps planned per stage.
 
-    `ahead` are the steps planned per stage.
+    Time between `pause` and the step before it is not counted.
     """
 
     ahead: dict[Stage, int]

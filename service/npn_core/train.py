@@ -64,9 +64,10 @@ class Generators:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trained:
-    """What the loop returns.  `full` is the network after stage 2, `dense` the state after stage 1.
+    """What the loop returns: the compact network, and which units of the full one it was made of (`active`).
 
-    `expected` by cost kind and `gate_entropy` in bits by group are those at hardening.
+    `expected` by cost kind and `gate_entropy` in bits by group are those at hardening; `dense` is the full
+    network's state dict after stage 1.
     """
 
     compact: fx.GraphModule

@@ -22,8 +22,8 @@ def stub(server: ServerProcess) -> Iterator[Stub]:
 
 
 def watch(stub: Stub, name: str) -> Iterator[pb.WatchJobResponse]:
-    """A job's events."""
-    return stub.WatchJob(pb.WatchJobRequest(name=name), timeout=120)
+    """A job's events from the first: a watch without a number would begin with the state of the moment."""
+    return stub.WatchJob(pb.WatchJobRequest(name=name, after_sequence=0), timeout=120)
 
 
 def until_running(stub: Stub, name: str) -> Iterator[pb.WatchJobResponse]:
