@@ -147,7 +147,7 @@ class _Repair:
         """Open a unit together with what it needs: its channel, or its channel's best feature."""
         alive = alive.clone()
         alive[unit] = True
-        group = next(g for g in self.coupling.groups if g.offset <= unit < g.offset + g.size)
+        group = self.coupling.group_of(unit)
         if group.parent is not None:
             parent = self.coupling.by_name[group.parent]
             alive[parent.offset + (unit - group.offset) // group.per_parent] = True

@@ -133,6 +133,13 @@ class Network:
             return self.everything
         return active_units(self.coupling, self.coupling.close(mask))
 
+    def slices(self, active: Active) -> dict[str, Tensor]:
+        """The active slices of all parameters and buffers, without gradients."""
+        return {
+            name: take(tensor.detach(), *active.axes(self.axes[name]))
+            for name, tensor in (self.parameters | self.buffers).items()
+        }
+
     def run(self, x: Tensor, one: Pass) -> Tensor:
         """The network's output (N, ...) for `x` (N, *input shape)."""
         values = {self._input.name: self._select(self._input.name, self._arrange(x, one), one)}
@@ -144,11 +151,7 @@ class Network:
     def evaluate(self, x: Tensor, active: Active | None = None, chunk: int = 256) -> Tensor:
         """Outputs in evaluation mode without gradients, under active units (default: all)."""
         active = active or self.everything
-        tensors = {
-            name: take(tensor, *active.axes(self.axes[name]))
-            for name, tensor in (self.parameters | self.buffers).items()
-        }
-        one = Pass(active=active, tensors=tensors, noise=None, update_stats=False)
+        one = Pass(active=active, tensors=self.slices(active), noise=None, update_stats=False)
         with torch.no_grad():
             return torch.cat([self.run(part, one) for part in torch.split(x, chunk)])
 

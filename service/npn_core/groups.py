@@ -89,9 +89,13 @@ class Coupling:
             alive[parent.slice] = features.any(dim=1)
         return alive
 
+    def group_of(self, index: int) -> Group:
+        """The group of entry `index` of the gate vector."""
+        return next(g for g in self.groups if g.offset <= index < g.offset + g.size)
+
     def gate_name(self, index: int) -> str:
         """The unit behind entry `index` of the gate vector, for messages: "conv1[3]"."""
-        group = next(g for g in self.groups if g.offset <= index < g.offset + g.size)
+        group = self.group_of(index)
         return f"{group.name}[{index - group.offset}]"
 
 

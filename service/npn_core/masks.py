@@ -4,6 +4,7 @@ import torch
 from torch import Generator, Tensor
 
 from .gated import Network
+from .groups import Kind
 
 
 def random_scores(network: Network, generator: Generator) -> Tensor:
@@ -25,7 +26,7 @@ def magnitude_scores(network: Network) -> Tensor:
         square = parameter.detach().double().square()
         if rows is not None and parameter.dim() > 1:
             squares[rows.slice] += square.flatten(1).sum(dim=1)
-        if cols is not None and parameter.dim() > 1 and cols.kind.value == "feature":
+        if cols is not None and parameter.dim() > 1 and cols.kind is Kind.FEATURE:
             squares[cols.slice] += square.transpose(0, 1).flatten(1).sum(dim=1)
     norms = squares.sqrt()
     for group in coupling.groups:

@@ -43,8 +43,7 @@ class Sliced:
         tensors = self.tensors(active)
         with torch.no_grad():
             self.network.run(x, self.pass_(active, tensors, noise, update_stats=True))
-        for name, buffer in self.network.buffers.items():
-            self.store(name, buffer, tensors[name], active)
+        self.store(tensors, active)
 
     def differentiate(self, x: Tensor, y: Tensor, active: Active, noise: Noise) -> Evaluation:
         """The loss and the gradients of the active slices; BatchNorm's statistics of active units move."""
@@ -53,8 +52,7 @@ class Sliced:
         leaves = {name: tensors[name].detach().requires_grad_() for name in network.parameters}
         loss = self.loss(network.run(x, self.pass_(active, tensors | leaves, noise, update_stats=True)), y)
         gradients = _gradients(loss, list(leaves.values()))
-        for name, buffer in network.buffers.items():
-            self.store(name, buffer, tensors[name], active)
+        self.store(tensors, active)
         updates = [
             Update(name=name, rows=rows, cols=cols, gradient=self.cut(gradient, rows, cols))
             for name, gradient in zip(leaves, gradients, strict=True)
@@ -64,11 +62,7 @@ class Sliced:
 
     def tensors(self, active: Active) -> dict[str, Tensor]:
         """The parameters and buffers that the pass computes with."""
-        network = self.network
-        return {
-            name: take(tensor.detach(), *active.axes(network.axes[name]))
-            for name, tensor in (network.parameters | network.buffers).items()
-        }
+        return self.network.slices(active)
 
     def pass_(
         self, active: Active, tensors: dict[str, Tensor], noise: Noise | None, *, update_stats: bool
@@ -76,17 +70,18 @@ class Sliced:
         """The pass that `Network.run` makes."""
         return Pass(active=active, tensors=tensors, noise=noise, update_stats=update_stats)
 
-    def cut(self, gradient: Tensor, rows: Tensor | None, cols: Tensor | None) -> Tensor:
-        """The gradient of the active slice: here it is one already."""
-        return gradient
+    def cut(self, value: Tensor, rows: Tensor | None, cols: Tensor | None) -> Tensor:
+        """The active slice of a gradient or buffer of the pass: here it is one already."""
+        return value
 
-    def store(self, name: str, buffer: Tensor, value: Tensor, active: Active) -> None:
-        """Write a buffer's active entries back."""
-        rows, cols = active.axes(self.network.axes[name])
-        if name.endswith(BATCHES_TRACKED):
-            buffer += 1
-        elif rows is not None:
-            put(buffer, rows, cols, value)
+    def store(self, tensors: dict[str, Tensor], active: Active) -> None:
+        """Write the active entries of the buffers that the pass has moved back, and count the batch."""
+        for name, buffer in self.network.buffers.items():
+            rows, cols = active.axes(self.network.axes[name])
+            if name.endswith(BATCHES_TRACKED):
+                buffer += 1
+            else:
+                put(buffer, rows, cols, self.cut(tensors[name], rows, cols))
 
 
 class Masked(Sliced):
@@ -114,17 +109,9 @@ class Masked(Sliced):
         z = torch.zeros(tensor.shape[1], dtype=tensor.dtype).index_fill_(0, cols, 1)
         return tensor * z.view(1, -1, *(1 for _ in tensor.shape[2:]))
 
-    def cut(self, gradient: Tensor, rows: Tensor | None, cols: Tensor | None) -> Tensor:
-        """The gradient of the active slice."""
-        return take(gradient, rows, cols)
-
-    def store(self, name: str, buffer: Tensor, value: Tensor, active: Active) -> None:
-        """Write a buffer's active entries back."""
-        rows, cols = active.axes(self.network.axes[name])
-        if name.endswith(BATCHES_TRACKED):
-            buffer += 1
-        else:
-            put(buffer, rows, cols, take(value, rows, cols))
+    def cut(self, value: Tensor, rows: Tensor | None, cols: Tensor | None) -> Tensor:
+        """The active slice of a full-width gradient or buffer."""
+        return take(value, rows, cols)
 
 
 def gated_outputs(network: Network, x: Tensor, active: Active) -> Tensor:
