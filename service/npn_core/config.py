@@ -1,7 +1,9 @@
 """What a job asks for, every default filled in.  Frozen; validated where it is made."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from .errors import InvalidInput
 
@@ -11,6 +13,24 @@ COST_KINDS = ("params", "macs", "bytes")
 def _require(condition: bool, name: str, message: str) -> None:
     if not condition:
         raise InvalidInput(name, message)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CatalogueModel:
+    """A network of the catalogue, by name and parameters."""
+
+    name: str
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelFile:
+    """A `torch.export` archive in a local file that a caller uploaded: not to be trusted."""
+
+    path: Path
+
+
+Model = CatalogueModel | ModelFile
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,8 +110,9 @@ class Preprocessing:
 
 
 ESTIMATORS = ("disarm", "arm", "ar")
-LOSSES = ("cross_entropy",)
-AUGMENTS = ("none",)
+LOSSES = ("cross_entropy", "mse", "distill")
+AUGMENTS = ("none", "crop-flip")
+MAX_ROUND_TO = 256
 MASKS = ("learned", "random", "magnitude", "saliency")
 
 
@@ -99,9 +120,12 @@ MASKS = ("learned", "random", "magnitude", "saliency")
 class Training:
     """How the network is trained.  `lr` and `gate_lr` are the rates of Adam for weights and gates.
 
-    `distillation` is the share of the dense network's soft answers in the targets of stage 3; at 0 it learns
-    from the labels alone.  `mask` is for benchmarks: "random", "magnitude" and "saliency" replace what the
-    gates learned by a mask of the same budget, so that anybody can see whether learning them was worth it.
+    `output` names which of several outputs the loss looks at ("" the first; a name, or an index as text).
+    `from_scratch` initialises an uploaded network anew.  The units of a group that stay are a multiple of
+    `round_to`, where the group is that large.  `distillation` is the share of the dense network's soft answers
+    in the targets of stage 3; at 0 it learns from the labels alone, and None leaves it to the method.  `mask` is
+    for benchmarks: "random", "magnitude" and "saliency" replace what the gates learned by a mask of the same
+    budget, so that anybody can see whether learning them was worth it.
     """
 
     epochs: int = 20
@@ -112,11 +136,14 @@ class Training:
     k: KSchedule = field(default_factory=KSchedule)
     estimator: str = "disarm"
     loss: str = "cross_entropy"
+    output: str = ""
     augment: str = "none"
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    from_scratch: bool = False
+    round_to: int = 1
     seed: int = 0
     threads: int = 1
-    distillation: float = 1.0
+    distillation: float | None = None
     mask: str = "learned"
 
     def __post_init__(self) -> None:
@@ -124,7 +151,12 @@ class Training:
             value = getattr(self, name)
             _require(value >= low, f"training.{name}", f"{name} is {value}; it must be at least {low}")
         _require(
-            0 <= self.distillation <= 1,
+            1 <= self.round_to <= MAX_ROUND_TO,
+            "training.round_to",
+            f"round_to is {self.round_to}; it must be between 1 and {MAX_ROUND_TO}",
+        )
+        _require(
+            self.distillation is None or 0 <= self.distillation <= 1,
             "training.distillation",
             f"distillation is {self.distillation}; it must be between 0 and 1",
         )

@@ -76,7 +76,10 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GroupPlan:
-    """A group of units that can be removed one by one.  `kind` is "channel", "neuron" or "feature"."""
+    """A group of units that can be removed one by one.
+
+    `kind` is "channel", "neuron", "feature", "head" or "embedding".
+    """
 
     name: str
     kind: str
@@ -84,12 +87,26 @@ class GroupPlan:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Unpruned:
+    """An axis of the network that is left whole: where it is, and why no unit of it can go."""
+
+    name: str
+    size: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What a job comes to, known before it trains."""
+    """What a job comes to, known before it trains.
+
+    `prunable` is the share of the dense network's parameters that belong to a group of units.
+    """
 
     dense: Cost
     smallest: Cost
     groups: tuple[GroupPlan, ...]
+    unpruned: tuple[Unpruned, ...] = ()
+    prunable: float = 1.0
     warnings: tuple[str, ...] = ()
 
 

@@ -123,7 +123,8 @@ class Trainer:
             yield from self.epoch(epoch, self.dense_step)
         self.valuing = False
         dense = {name: tensor.clone() for name, tensor in network.graph.state_dict().items()}
-        teaches = self.schedule.dense > 0 and self.training.distillation > 0
+        share = 1.0 if self.training.distillation is None else self.training.distillation
+        teaches = self.schedule.dense > 0 and share > 0
         teacher = network.evaluate(self.data.x_train) if teaches else None
         if self.training.mask == "learned":
             yield from self.plastic()
@@ -135,7 +136,7 @@ class Trainer:
         self.open, self.k = hardened.mask, math.inf
         active = network.active(hardened.mask)
         smaller = compact(network, active)
-        yield from self.fine_tune(smaller, active, teacher)
+        yield from self.fine_tune(smaller, active, teacher, share)
         return Trained(
             compact=smaller.eval(),
             active=active,
@@ -241,14 +242,14 @@ class Trainer:
     # ---------------------------------------------------------------------------------- stage 3
 
     def fine_tune(
-        self, smaller: fx.GraphModule, active: Active, teacher: Tensor | None
+        self, smaller: fx.GraphModule, active: Active, teacher: Tensor | None, share: float
     ) -> Generator[Progress, None, None]:
         """The compact network trains on, with the moments of the weights that stayed."""
         self.network = network = Network(smaller, without_gates(smaller))
         self.adam = self.adam.sliced(network.parameters, active, self.runner.network.axes)
         self.runner = Sliced(network, F.cross_entropy if teacher is None else distillation_loss)
         if teacher is not None:
-            targets = soft_targets(teacher, self.data.y_train, self.training.distillation)
+            targets = soft_targets(teacher, self.data.y_train, share)
             self.data = replace(self.data, y_train=targets)
         self.refresh_statistics()
         for epoch in range(self.schedule.plastic, self.schedule.epochs):

@@ -116,6 +116,8 @@ def _encode_training(training: config.Training) -> pb.Training:
         seed=training.seed,
         threads=training.threads,
         distillation=training.distillation,
+        output=training.output,
+        from_scratch=training.from_scratch,
         mask=training.mask,
     )
 
