@@ -49,10 +49,10 @@ def resolve_params(name: str, params: Mapping[str, str]) -> dict[str, str]:
 
 def build(
     name: str, params: Mapping[str, str], *, input_shape: tuple[int, ...], classes: int, seed: int
-) -> "nn.Sequential":
+) -> "nn.Module":
     """The network for samples of `input_shape` (C,H,W or F) with `classes` outputs, initialised from `seed`.
 
-    The children of the Sequential are named ("conv1", "relu1", "fc1").  Raises InvalidInput as
+    Every layer is a named child of its module ("conv1", "layer1.0.bn2", "fc").  Raises InvalidInput as
     `resolve_params` does, and where the samples do not fit the architecture.
     """
     resolved = resolve_params(name, params)

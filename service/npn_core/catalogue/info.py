@@ -118,6 +118,31 @@ _MLP = ArchitectureInfo(
     dense=Cost(params=266_610, macs=266_200, bytes=1_066_440),
 )
 
+_RESNET_WIDTHS = ArchitectureParam(
+    name="widths",
+    description="Channels of the three stages; the first is the stem's too.",
+    default_value="16,32,64",
+    parse=_widths(3),
+)
+
+_RESNET20 = ArchitectureInfo(
+    name="resnet20",
+    description="CIFAR's ResNet with 3 basic blocks in each of 3 stages; 1x1 convolutions as shortcuts.",
+    params=(_RESNET_WIDTHS,),
+    example_input_shape=(3, 32, 32),
+    example_classes=10,
+    dense=Cost(params=272_474, macs=40_813_184, bytes=1_096_336),
+)
+
+_RESNET56 = ArchitectureInfo(
+    name="resnet56",
+    description="CIFAR's ResNet with 9 basic blocks in each of 3 stages; 1x1 convolutions as shortcuts.",
+    params=(_RESNET_WIDTHS,),
+    example_input_shape=(3, 32, 32),
+    example_classes=10,
+    dense=Cost(params=855_770, macs=125_747_840, bytes=3_440_560),
+)
+
 ARCHITECTURES: Mapping[str, ArchitectureInfo] = MappingProxyType(
-    {info.name: info for info in (_LENET5_CAFFE, _MLP)}
+    {info.name: info for info in (_LENET5_CAFFE, _MLP, _RESNET20, _RESNET56)}
 )

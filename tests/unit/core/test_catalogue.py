@@ -74,7 +74,7 @@ def test_resolve_fills_in_defaults() -> None:
 @pytest.mark.parametrize(
     ("name", "params", "field", "words"),
     [
-        ("resnet", {}, "model.architecture.name", "known: lenet5-caffe, mlp"),
+        ("resnet", {}, "model.architecture.name", "lenet5-caffe, "),
         ("mlp", {"widths": "3"}, "model.architecture.params[widths]", "it has: hidden"),
         ("mlp", {"hidden": ""}, "model.architecture.params[hidden]", "1 to 64 widths"),
         ("mlp", {"hidden": "3,0"}, "model.architecture.params[hidden]", "from 1 to 65536"),
