@@ -10,21 +10,19 @@ of each run.
 
 import argparse
 import json
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from _jobs import run_job
 from _machine import machine
 
 from npn_core.catalogue import build
-from npn_core.config import Budget, Training
-from npn_core.data import batches, load_dataset, load_test
+from npn_core.config import Budget, CatalogueModel, Training
+from npn_core.data import load_dataset, load_test
 from npn_core.gated import channels_last
-from npn_core.pipeline import CompressJob, compress
-from npn_core.schedule import Schedule
 
 ARCHITECTURE = "lenet5-caffe"
 
@@ -42,65 +40,15 @@ def dense(dataset: Path, training: Training, run: str) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(training.seed)
     started = time.perf_counter()
     for _ in range(training.epochs):
-        for x, y in batches(data, training.batch_size, generator):
+        for batch in data.batches(training.batch_size, generator):
             optimizer.zero_grad()
-            F.cross_entropy(module(arrange(x)), y).backward()
+            F.cross_entropy(module(arrange(batch.x[0])), batch.y).backward()
             optimizer.step()
     seconds = time.perf_counter() - started
-    x, y = load_test(dataset, layout="", preprocessing=data.preprocessing)
+    test = load_test(dataset, layout="", preprocessing=data.preprocessing)
     with torch.no_grad():
-        right = sum(
-            int((module(a).argmax(1) == b).sum()) for a, b in zip(x.split(1000), y.split(1000), strict=True)
-        )
-    samples = len(data.x_train) * training.epochs
-    return {"mask": run, "seed": training.seed, "seconds": seconds, "test": right / len(y),
-            "samples_per_second": {"dense": samples / seconds}}  # fmt: skip
-
-
-def job(dataset: Path, training: Training, budget: Budget) -> dict[str, Any]:
-    """One whole job, data reading and export included, as a worker runs it."""
-    with tempfile.TemporaryDirectory() as folder:
-        run = compress(
-            CompressJob(architecture=ARCHITECTURE, params={}, dataset=dataset, layout="", budget=budget,
-                        training=training, output=Path(folder)),
-            lambda: False,
-        )  # fmt: skip
-        started = time.perf_counter()
-        try:
-            while True:
-                next(run)
-        except StopIteration as end:
-            outcome = end.value
-        seconds = time.perf_counter() - started
-        report = json.loads((Path(folder) / "report.json").read_text())
-        architecture = json.loads((Path(folder) / "architecture.json").read_text())
-    accuracies = report["accuracies"]
-    samples = report["dataset"]["train_samples"]
-    speeds = {
-        stage: samples * epochs / report["timings"][stage]
-        for stage, epochs in zip(("dense", "plastic", "fine_tune"), stage_epochs(training), strict=True)
-        if stage in report["timings"]
-    }
-    return {
-        "mask": training.mask,
-        "seed": training.seed,
-        "seconds": seconds,
-        "params": outcome.compact.params,
-        "macs": outcome.compact.macs,
-        "kept": [len(group["kept"]) for group in architecture["groups"]],
-        "dense_test": accuracies["dense_test"]["value"],
-        "validation": accuracies["compact_validation"]["value"],
-        "test": accuracies["compact_test"]["value"],
-        "difference": report["largest_difference"],
-        "hardening": report["hardening"],
-        "samples_per_second": speeds,
-    }
-
-
-def stage_epochs(training: Training) -> tuple[int, int, int]:
-    """Epochs of the three stages."""
-    s = Schedule.of(training.epochs, training.k)
-    return s.dense, s.plastic - s.dense, s.epochs - s.plastic
+        right = sum(int((module(batch.x[0]).argmax(1) == batch.y).sum()) for batch in test.batches())
+    return {"mask": run, "seed": training.seed, "seconds": seconds, "test": right / len(test)}
 
 
 def main() -> None:
@@ -130,7 +78,7 @@ def main() -> None:
             if run.startswith("dense"):
                 result = dense(arguments.dataset, training, run)
             else:
-                result = job(arguments.dataset, training, budget)
+                result = run_job(CatalogueModel(name=ARCHITECTURE), arguments.dataset, training, budget)
             results.append(result)
             print(json.dumps(result), flush=True)
             if arguments.out:

@@ -10,6 +10,7 @@ from npn_core.progress import (
     DatasetInfo,
     GroupPlan,
     GroupProgress,
+    InputInfo,
     Metric,
     Plan,
     Progress,
@@ -44,9 +45,9 @@ PLAN = JobPlan(
         train_samples=54_000,
         validation_samples=6_000,
         test_samples=10_000,
-        input_shape=(1, 28, 28),
+        inputs=(InputInfo(name="x", shape=(1, 28, 28), dtype="uint8"),),
+        target="classes",
         classes=10,
-        dtype="uint8",
     ),
 )
 RESULT = JobResult(

@@ -72,6 +72,10 @@ class ScriptedServer(pb_grpc.CompressionServiceServicer):
         if self.faults[method]:
             context.abort(self.faults[method].popleft(), f"scripted fault of {method}")
 
+    def _key(self, name: str, path: str) -> str:
+        """Where the bytes of an upload's file are: under its name alone where it has one file."""
+        return name if len(self.uploads[name].files) == 1 else f"{name}/{path}"
+
     def GetServerInfo(self, request: Any, context: grpc.ServicerContext) -> pb.ServerInfo:
         """The version tells nothing but that the call went through."""
         self._note("GetServerInfo", request, context)
@@ -122,10 +126,11 @@ class ScriptedServer(pb_grpc.CompressionServiceServicer):
         self._note("CreateUpload", request, context)
         upload = pb.Upload(name=f"uploads/{len(self.uploads) + 1}", files=request.files)
         upload.state = pb.UPLOAD_STATE_OPEN
-        upload.files[0].write_object.max_chunk_bytes = 1000
+        for file in upload.files:
+            file.write_object.max_chunk_bytes = 1000
         known = (done for done in self.uploads.values() if done.object)
         for done in known:
-            if done.files[0].sha256 == request.files[0].sha256:
+            if [file.sha256 for file in done.files] == [file.sha256 for file in request.files]:
                 return done
         self.uploads[upload.name] = upload
         return upload
@@ -134,7 +139,8 @@ class ScriptedServer(pb_grpc.CompressionServiceServicer):
         """What is committed."""
         self._note("GetUpload", request, context)
         upload = self.uploads[request.name]
-        upload.files[0].committed = len(self.stored[upload.name])
+        for file in upload.files:
+            file.committed = len(self.stored[self._key(upload.name, file.path)])
         return upload
 
     def ListUploads(self, request: Any, context: grpc.ServicerContext) -> pb.ListUploadsResponse:
@@ -146,7 +152,7 @@ class ScriptedServer(pb_grpc.CompressionServiceServicer):
         """Append; break where `cuts` says."""
         first = next(request_iterator)
         self._note("WriteObject", first, context)
-        name, room = first.upload, self.cuts.popleft() if self.cuts else None
+        name, room = self._key(first.upload, first.path), self.cuts.popleft() if self.cuts else None
         assert first.offset == len(self.stored[name])
         for request in itertools.chain([first], request_iterator):
             assert len(request.data) <= 1000
@@ -157,11 +163,13 @@ class ScriptedServer(pb_grpc.CompressionServiceServicer):
         return pb.WriteObjectResponse(committed=len(self.stored[name]))
 
     def CompleteUpload(self, request: Any, context: grpc.ServicerContext) -> pb.Upload:
-        """Checks the hash."""
+        """Checks the hashes."""
         self._note("CompleteUpload", request, context)
         upload = self.uploads[request.name]
-        assert hashlib.sha256(self.stored[upload.name]).hexdigest() == upload.files[0].sha256
-        upload.state, upload.object = pb.UPLOAD_STATE_COMPLETE, "objects/1"
+        for file in upload.files:
+            data = self.stored[self._key(upload.name, file.path)]
+            assert hashlib.sha256(data).hexdigest() == file.sha256
+        upload.state, upload.object = pb.UPLOAD_STATE_COMPLETE, upload.name.replace("uploads", "objects")
         return upload
 
     def GetDownload(self, request: Any, context: grpc.ServicerContext) -> pb.Download:

@@ -14,7 +14,7 @@ from job_samples import PLAN, SPEC
 from npn_core.progress import Progress
 from npn_service.jobs.manager import JobManager
 from npn_service.jobs.migrations import migrate
-from npn_service.jobs.model import DatasetRef, FileSpec, Job, State
+from npn_service.jobs.model import DatasetRef, FileSpec, Job, JobPlan, State
 from npn_service.jobs.sql_store import SqlJobStore
 from npn_service.jobs.uploads import UploadLimits, UploadManager
 from npn_service.storage.local import LocalObjectStore
@@ -88,11 +88,11 @@ class Lab:
             made.start()
         return made
 
-    def create(self, script: str, **changes: Any) -> Job:
+    def create(self, script: str, *, plan: JobPlan | None = PLAN, **changes: Any) -> Job:
         """Queue a job that runs `script`, and wake the dispatchers."""
         spec = replace(SPEC, **{"labels": {"script": script}, "dataset": self.dataset, **changes})
         job = self.store.create_job(
-            owner=OWNER, creator=OWNER, spec=spec, plan=PLAN, request_id="", request_hash=""
+            owner=OWNER, creator=OWNER, spec=spec, plan=plan, request_id="", request_hash=""
         )
         for dispatcher in self.dispatchers:
             dispatcher.wake()
@@ -122,7 +122,7 @@ class Lab:
         self.store.close()
 
 
-def wait_until(condition: Callable[[], bool], *, seconds: float = 20.0, why: Callable[[], str] = str) -> None:
+def wait_until(condition: Callable[[], bool], *, seconds: float = 60.0, why: Callable[[], str] = str) -> None:
     """Poll; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -19,7 +19,7 @@ from npn_core.errors import InvalidInput, Stopped, TrainingDiverged
 from npn_core.progress import Progress, Stage
 from npn_service.jobs.model import ArtifactFile
 from npn_service.worker.assignment import perform
-from npn_service.worker.messages import Assignment, Finished, Inspected, Inspection, Reported
+from npn_service.worker.messages import Assignment, Finished, Inspected, Inspection, Reading, Reported
 
 Steps = Generator[Progress, None, Finished]
 
@@ -147,19 +147,25 @@ CHANNEL: dict[str, Callable[[Connection], object]] = {
 
 
 def inspect(connection: Connection) -> None:
-    """An inspector process; the dataset's text is the script."""
+    """An inspector process; the dataset's text is the script, then the model's."""
     while True:
         try:
             inspection: Inspection = connection.recv()
         except EOFError:
             return
-        connection.send(_inspect(inspection.dataset))
+        connection.send(Reading(field="dataset.uri"))
+        if inspection.model is not None:
+            _inspect(inspection.dataset)
+            connection.send(Reading(field="model.uri"))
+        connection.send(_inspect(inspection.model or inspection.dataset))
 
 
-def _inspect(dataset: Path) -> Inspected:
-    script = dataset.read_text()
+def _inspect(file: Path) -> Inspected:
+    script = file.read_text()
     if script == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     if script == "hang":
         time.sleep(600)
+    if script == "slow":
+        time.sleep(0.3)
     return Inspected(plan=PLAN, error=None)

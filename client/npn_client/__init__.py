@@ -41,6 +41,7 @@ from .model import (
     Cost,
     CostProgress,
     DatasetInfo,
+    DatasetInput,
     Event,
     GroupPlan,
     GroupProgress,
@@ -55,8 +56,9 @@ from .model import (
     ServerInfo,
     Stage,
     StateChanged,
+    Unpruned,
 )
-from .spec import Architecture, Budget, Dataset, KSchedule, Preprocessing, Resources, Training
+from .spec import Architecture, Budget, Dataset, KSchedule, ModelArchive, Preprocessing, Resources, Training
 
 __all__ = [
     "AlreadyExists",
@@ -75,6 +77,7 @@ __all__ = [
     "CostProgress",
     "Dataset",
     "DatasetInfo",
+    "DatasetInput",
     "DeadlineExceeded",
     "Event",
     "FailedPrecondition",
@@ -90,6 +93,7 @@ __all__ = [
     "JobState",
     "KSchedule",
     "Metric",
+    "ModelArchive",
     "NotFound",
     "OutOfRange",
     "Outcome",
@@ -109,5 +113,6 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",
+    "Unpruned",
     "Violation",
 ]

@@ -6,15 +6,16 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from . import decode, transfer
+from . import decode, exporting, transfer
 from ._pb import pb
 from .connection import Connection
 from .errors import ClientError
 from .model import ArtifactFile, Event, JobSnapshot
 from .retry import Resumption
-from .spec import Dataset
+from .spec import Architecture, Dataset, ModelArchive
 from .watching import SILENCE, WatchCursor
 
 
@@ -67,37 +68,56 @@ class Calls:
                 return
             request.page_token = page.next_page_token
 
+    def store_model(
+        self,
+        model: str | Path | Architecture | ModelArchive | exporting.TorchModel,
+        example_inputs: exporting.ExampleInputs | None,
+    ) -> Architecture | ModelArchive:
+        """The model by name or with a URI that the server can read; exports a module, uploads an archive."""
+        with TemporaryDirectory(prefix="npn-") as folder:
+            found = exporting.prepare(model, example_inputs, Path(folder))
+            if isinstance(found, Architecture) or found.local_path is None:
+                return found
+            return ModelArchive(self._upload(found.local_path, "job.model.uri", folders=False))
+
     def store(self, dataset: str | Path | Dataset) -> Dataset:
-        """The dataset with a URI that the server can read; uploads a local file."""
+        """The dataset with a URI that the server can read; uploads a local file or folder."""
         if not isinstance(dataset, Dataset):
             dataset = Dataset(dataset)
         if dataset.local_path is None:
             return dataset
         return Dataset(self._upload(dataset.local_path, "job.dataset.uri"), layout=dataset.layout)
 
-    def _upload(self, source: Path, field: str) -> str:
-        """Send a file, or what the server lacks of it; returns the object."""
-        file = transfer.LocalFile.read(source, field)
-        upload = file.unfinished(self.connection.call("ListUploads", pb.ListUploadsRequest()).uploads)
+    def _upload(self, source: Path, field: str, *, folders: bool = True) -> str:
+        """Send a file or a folder, or what the server lacks of it; returns the object."""
+        local = transfer.LocalObject.read(source, field, folders=folders)
+        upload = local.unfinished(self.connection.call("ListUploads", pb.ListUploadsRequest()).uploads)
         if upload is None:
-            upload = self.connection.call("CreateUpload", file.create_request(str(uuid.uuid4())))
+            upload = self.connection.call("CreateUpload", local.create_request(str(uuid.uuid4())))
         else:
             upload = self.connection.call("GetUpload", pb.GetUploadRequest(name=upload.name))
         if upload.state == pb.UPLOAD_STATE_OPEN:
-            self._send(upload, file)
-            upload = self.connection.call("CompleteUpload", pb.CompleteUploadRequest(name=upload.name))
+            for file in local.files:
+                self._send(upload, file)
+            complete = pb.CompleteUploadRequest(name=upload.name)
+            upload = self.connection.call(
+                "CompleteUpload", complete, timeout=transfer.TIMEOUT
+            )  # it hashes every byte
         return str(upload.object)
 
     def _send(self, upload: pb.Upload, file: transfer.LocalFile) -> None:
-        resumption = Resumption(upload.files[0].committed)
-        while upload.files[0].committed < file.size:
+        committed = file.committed(upload)
+        resumption = Resumption(committed)
+        while committed < file.size:
             failure = None
             try:
-                self.connection.call("WriteObject", file.write_requests(upload), timeout=transfer.TIMEOUT)
+                requests = file.write_requests(upload, committed)
+                answer = self.connection.call("WriteObject", requests, timeout=transfer.TIMEOUT)
+                committed = answer.committed
             except ClientError as error:
                 failure = error
-            upload = self.connection.call("GetUpload", pb.GetUploadRequest(name=upload.name))
-            committed = upload.files[0].committed
+                upload = self.connection.call("GetUpload", pb.GetUploadRequest(name=upload.name))
+                committed = file.committed(upload)
             if committed < file.size:
                 time.sleep(resumption.after(committed, failure))
 

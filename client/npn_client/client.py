@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from . import decode, encode
 from ._pb import pb
@@ -14,7 +14,10 @@ from .calls import Calls
 from .connection import Connection
 from .job import Job
 from .model import ArchitectureInfo, JobSnapshot, JobState, Plan, ServerInfo
-from .spec import Architecture, Budget, Dataset, Resources, Training
+from .spec import Architecture, Budget, Dataset, ModelArchive, Resources, Training
+
+if TYPE_CHECKING:
+    from .exporting import ExampleInputs, TorchModel
 
 
 class Client:
@@ -48,10 +51,11 @@ class Client:
 
     def compress(
         self,
-        model: str | Architecture,
+        model: str | Path | Architecture | ModelArchive | TorchModel,
         *,
         dataset: str | Path | Dataset,
         budget: Budget,
+        example_inputs: ExampleInputs | None = None,
         training: Training | None = None,
         labels: Mapping[str, str] | None = None,
         resources: Resources | None = None,
@@ -61,12 +65,15 @@ class Client:
     ) -> Job:
         """Queue a compression and return its handle.
 
-        A local dataset is uploaded first, unless the server has its bytes already.  `max_duration` is in
-        seconds.  The same `request_id` (a UUID, made when absent) gives the same job.
+        `model` is a network of the catalogue by name, or one of your own: a local `.pt2` file that torch.export
+        wrote, "s3://bucket/key", "objects/ID", an ExportedProgram, or an `nn.Module`, which is exported here in
+        training mode, for any batch size, from `example_inputs` (a tensor, a tuple of them, or a dict by name).
+        Local files and folders are uploaded first, unless the server has their bytes already.  `max_duration`
+        is in seconds.  The same `request_id` (a UUID, made when absent) gives the same job.
         Raises InvalidArgument with the wrong field, AlreadyExists for a request_id of another request.
         """
         request = encode.create_job_request(
-            model,
+            self._calls.store_model(model, example_inputs),
             dataset=self._calls.store(dataset),
             budget=budget,
             training=training,
@@ -80,15 +87,20 @@ class Client:
 
     def plan(
         self,
-        model: str | Architecture,
+        model: str | Path | Architecture | ModelArchive | TorchModel,
         *,
         dataset: str | Path | Dataset,
         budget: Budget,
+        example_inputs: ExampleInputs | None = None,
         training: Training | None = None,
     ) -> Plan:
         """What `compress` would come to: dense cost, feasible range, warnings.  Queues nothing."""
         request = encode.create_job_request(
-            model, dataset=self._calls.store(dataset), budget=budget, training=training, validate_only=True
+            self._calls.store_model(model, example_inputs),
+            dataset=self._calls.store(dataset),
+            budget=budget,
+            training=training,
+            validate_only=True,
         )
         return decode.plan(self._calls.create_job(request).plan)
 

@@ -14,6 +14,7 @@ from .model import (
     Cost,
     CostProgress,
     DatasetInfo,
+    DatasetInput,
     Event,
     GroupPlan,
     GroupProgress,
@@ -28,8 +29,9 @@ from .model import (
     ServerInfo,
     Stage,
     StateChanged,
+    Unpruned,
 )
-from .spec import Architecture, Budget, Dataset, KSchedule, Preprocessing, Training
+from .spec import Architecture, Budget, Dataset, KSchedule, ModelArchive, Preprocessing, Training
 from .status import details_of
 
 _STATES = {number: name.removeprefix("JOB_STATE_") for name, number in pb.JobState.items()}
@@ -47,7 +49,7 @@ def snapshot(job: pb.Job) -> JobSnapshot:
         sequence=job.sequence,
         wait_reason=job.wait_reason,
         attempt=job.attempt,
-        model=Architecture(job.model.architecture.name, dict(job.model.architecture.params)),
+        model=_model(job.model),
         dataset=Dataset(job.dataset.uri, layout=job.dataset.layout),
         budget=Budget(**_present(job.budget, "max_params max_macs max_bytes max_accuracy_drop_points")),
         training=_training(job.training),
@@ -64,6 +66,12 @@ def snapshot(job: pb.Job) -> JobSnapshot:
         error=_job_error(job.error) if job.HasField("error") else None,
         result=_outcome(job.result) if job.HasField("result") else None,
     )
+
+
+def _model(message: pb.Model) -> Architecture | ModelArchive:
+    if message.WhichOneof("source") == "uri":
+        return ModelArchive(message.uri)
+    return Architecture(message.architecture.name, dict(message.architecture.params))
 
 
 def event(response: pb.WatchJobResponse) -> Event | None:
@@ -89,6 +97,11 @@ def plan(message: pb.Plan) -> Plan:
         input_shape=tuple(info.input_shape),
         classes=info.classes,
         dtype=info.dtype,
+        inputs=tuple(
+            DatasetInput(name=item.name, shape=tuple(item.shape), dtype=item.dtype) for item in info.inputs
+        ),
+        target=info.target,
+        target_shape=tuple(info.target_shape),
     )
     return Plan(
         dense=_cost(message.dense),
@@ -96,6 +109,10 @@ def plan(message: pb.Plan) -> Plan:
         groups=tuple(groups),
         dataset=dataset if message.HasField("dataset") else None,
         warnings=tuple(message.warnings),
+        unpruned=tuple(
+            Unpruned(name=left.name, size=left.size, reason=left.reason) for left in message.unpruned
+        ),
+        prunable=message.prunable,
     )
 
 
@@ -177,7 +194,7 @@ def _outcome(message: pb.Result) -> Outcome:
 
 
 def _training(message: pb.Training) -> Training:
-    numbers = "epochs batch_size lr gate_lr weight_decay seed threads distillation"
+    numbers = "epochs batch_size lr gate_lr weight_decay seed threads distillation round_to"
     return Training(
         **_present(message, numbers),
         k=KSchedule(**_present(message.k, "dense_fraction plastic_fraction start end")),

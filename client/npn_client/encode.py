@@ -6,17 +6,16 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from ._pb import Duration, Message, pb
 from .errors import InvalidArgument
 from .model import JobState
-from .spec import Architecture, Budget, Dataset, Resources, Training
+from .spec import Architecture, Budget, Dataset, ModelArchive, Resources, Training
 
 
 def create_job_request(
-    model: str | Architecture,
+    model: Architecture | ModelArchive,
     *,
     dataset: Dataset,
     budget: Budget,
@@ -28,12 +27,17 @@ def create_job_request(
     request_id: str | None = None,
     validate_only: bool = False,
 ) -> pb.CreateJobRequest:
-    """A CreateJob for compression; makes a request_id when there is none.  `dataset.source` is a URI.
+    """A CreateJob for compression; makes a request_id when there is none.
+
+    The sources of `dataset` and of a model archive are URIs.
 
     Raises InvalidArgument where a value does not fit its field.
     """
     job = pb.Job(compress=pb.CompressTask())
-    job.model.architecture.CopyFrom(_architecture(model))
+    if isinstance(model, ModelArchive):
+        _fill(job.model, {"uri": str(model.source)}, "job.model")
+    else:
+        job.model.architecture.CopyFrom(_architecture(model))
     _fill(job.dataset, {"uri": str(dataset.source), "layout": dataset.layout}, "job.dataset")
     _fill(job.budget, _given(budget), "job.budget")
     _fill_training(job.training, training or Training())
@@ -71,21 +75,7 @@ def job_name(job: str) -> str:
     return job if job.startswith("jobs/") else f"jobs/{job}"
 
 
-def _architecture(model: str | Architecture) -> pb.Architecture:
-    if isinstance(model, str):
-        model = Architecture(model)
-    if not isinstance(model, Architecture):
-        raise InvalidArgument.of(
-            "job.model",
-            f"a {type(model).__name__} is not a model; this version takes the name of a catalogue network "
-            "(list them with `npn models`), not modules or exported programs",
-        )
-    if "://" in model.name or model.name.startswith("objects/") or Path(model.name).suffix == ".pt2":
-        raise InvalidArgument.of(
-            "job.model",
-            f"{model.name!r} is an archive; this version takes the name of a catalogue network "
-            "(list them with `npn models`)",
-        )
+def _architecture(model: Architecture) -> pb.Architecture:
     params = {
         key: ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
         for key, value in model.params.items()

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import Enum
 
 from .errors import Violation
-from .spec import Architecture, Budget, Dataset, Training
+from .spec import Architecture, Budget, Dataset, ModelArchive, Training
 
 
 class JobState(Enum):
@@ -99,7 +99,10 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GroupPlan:
-    """A group of units that can be removed one by one.  `kind` is "channel", "neuron" or "feature"."""
+    """A group of units that can be removed one by one.
+
+    `kind` is "channel", "neuron", "feature", "head" or "embedding".
+    """
 
     name: str
     kind: str
@@ -107,8 +110,30 @@ class GroupPlan:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Unpruned:
+    """An axis of the network that is left whole, and why."""
+
+    name: str
+    size: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetInput:
+    """One input: `shape` is that of one sample; the only input may have no name."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetInfo:
-    """What headers and labels tell of a dataset; `input_shape` is that of one sample."""
+    """What headers and labels tell of a dataset.
+
+    `input_shape` and `dtype` are those of the first of `inputs`; `target` says what y is ("classes", of which
+    there are `classes`, "values" of `target_shape`, or "none").
+    """
 
     train_samples: int
     validation_samples: int
@@ -116,17 +141,25 @@ class DatasetInfo:
     input_shape: tuple[int, ...]
     classes: int
     dtype: str
+    inputs: tuple[DatasetInput, ...] = ()
+    target: str = ""
+    target_shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What a job comes to: the cost of the dense network and of the smallest that the method can return."""
+    """What a job comes to: the cost of the dense network and of the smallest that the method can return.
+
+    `prunable` is the share of the dense network's parameters that belong to a group; `unpruned` is left whole.
+    """
 
     dense: Cost
     smallest: Cost
     groups: tuple[GroupPlan, ...]
     dataset: DatasetInfo | None
     warnings: tuple[str, ...]
+    unpruned: tuple[Unpruned, ...] = ()
+    prunable: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,7 +203,7 @@ class JobSnapshot:
     sequence: int
     wait_reason: str
     attempt: int
-    model: Architecture
+    model: Architecture | ModelArchive
     dataset: Dataset
     budget: Budget
     training: Training

@@ -50,8 +50,11 @@ class Preprocessing:
 class Training:
     """How the network is trained.  `lr` and `gate_lr` are Adam's rates for weights and gates.
 
-    `distillation` is the share of the dense network's soft answers in the last stage's targets (0 to 1); `mask`
-    is "learned", or for comparison "random", "magnitude" or "saliency".
+    `loss` is "cross_entropy", "mse" or "distill" (the network's own answers as received; no labels), `output`
+    which of several outputs it looks at (a name, or an index as text), `augment` "none" or "crop-flip".
+    `from_scratch` initialises a network of your own anew.  The units of a group that stay are a multiple of
+    `round_to`.  `distillation` is the share of the dense network's soft answers in the last stage's targets
+    (0 to 1); `mask` is "learned", or for comparison "random", "magnitude" or "saliency".
     """
 
     epochs: int | None = None
@@ -70,6 +73,7 @@ class Training:
     threads: int | None = None
     distillation: float | None = None
     mask: str = ""
+    round_to: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,8 +94,27 @@ class Architecture:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelArchive:
+    """A network of your own, a `torch.export` archive: "s3://bucket/key", "objects/ID", or the path of a local
+    file, which is uploaded.
+    """
+
+    source: str | Path
+
+    @property
+    def local_path(self) -> Path | None:
+        """The local file to upload; None where `source` is a URI."""
+        return _local_path(self.source)
+
+    @property
+    def name(self) -> str:
+        """What people call it: the URI, or the name of the local file."""
+        return str(self.source) if self.local_path is None else self.local_path.name
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
-    """Where the data are: "s3://bucket/key", "objects/ID", or the path of a local file, which is uploaded.
+    """Where the data are: "s3://bucket/key", "objects/ID", or a local file or folder, which is uploaded.
 
     `layout` is "NHWC" for images whose channels come last; empty for N,C,H,W.
     """
@@ -101,8 +124,29 @@ class Dataset:
 
     @property
     def local_path(self) -> Path | None:
-        """The local file to upload; None where `source` is a URI."""
-        if isinstance(self.source, Path):
-            return self.source
-        is_uri = "://" in self.source or self.source.startswith("objects/")
-        return None if is_uri else Path(self.source)
+        """The local file or folder to upload; None where `source` is a URI."""
+        return _local_path(self.source)
+
+
+def named_model(model: object) -> Architecture | ModelArchive | None:
+    """What a model given by name is: an archive if the text has a scheme, begins with objects/ or ends in .pt2,
+    else a network of the catalogue.  None for what is no text.
+    """
+    match model:
+        case Architecture() | ModelArchive():
+            return model
+        case Path():
+            return ModelArchive(model)
+        case str():
+            is_archive = _is_uri(model) or model.endswith(".pt2")
+            return ModelArchive(model) if is_archive else Architecture(model)
+        case _:
+            return None
+
+
+def _is_uri(source: str) -> bool:
+    return "://" in source or source.startswith("objects/")
+
+
+def _local_path(source: str | Path) -> Path | None:
+    return None if isinstance(source, str) and _is_uri(source) else Path(source)

@@ -1,5 +1,7 @@
 """Files on this side of a transfer: what is sent, and what is received.  Transport-free."""
 
+from __future__ import annotations
+
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
@@ -17,47 +19,74 @@ _DRIVE = re.compile(r"^[A-Za-z]:")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LocalFile:
-    """A file to send, as it was when it was hashed."""
+    """A file to send, as it was when it was hashed; `path` is what the server calls it."""
 
     source: Path
+    path: str
     size: int
     sha256: str
 
     @classmethod
-    def read(cls, source: Path, field: str) -> "LocalFile":
-        """Hash a file.  Raises InvalidArgument for `field` where there is none."""
-        if not source.exists():
-            raise InvalidArgument.of(field, f"there is no file {source}; give a file or an s3:// URI")
-        if not source.is_file():
-            raise InvalidArgument.of(field, f"{source} is not a file; this version uploads single files")
+    def read(cls, source: Path, path: str) -> LocalFile:
+        """Hash a file."""
         with source.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        return cls(source=source, size=source.stat().st_size, sha256=digest)
+        return cls(source=source, path=path, size=source.stat().st_size, sha256=digest)
 
-    def create_request(self, request_id: str) -> pb.CreateUploadRequest:
-        """Starts an upload of this file."""
-        file = pb.UploadFile(path=self.source.name, size=self.size, sha256=self.sha256)
-        return pb.CreateUploadRequest(files=[file], request_id=request_id)
+    def committed(self, upload: pb.Upload) -> int:
+        """Bytes of this file that the server has stored."""
+        return int(self._announced(upload).committed)
 
-    def unfinished(self, uploads: Sequence[pb.Upload]) -> pb.Upload | None:
-        """The open upload of these very bytes, if an earlier run left one."""
-        for upload in uploads:
-            same = [(file.path, file.sha256) for file in upload.files] == [(self.source.name, self.sha256)]
-            if same and upload.state == pb.UPLOAD_STATE_OPEN:
-                return upload
-        return None
-
-    def write_requests(self, upload: pb.Upload) -> Iterator[pb.WriteObjectRequest]:
-        """What is still missing of the upload, in chunks."""
-        file = upload.files[0]
-        chunk_bytes = min(CHUNK_BYTES, file.write_object.max_chunk_bytes or CHUNK_BYTES)
+    def write_requests(self, upload: pb.Upload, offset: int) -> Iterator[pb.WriteObjectRequest]:
+        """What is missing of the file from `offset` on, in chunks."""
+        chunk_bytes = min(CHUNK_BYTES, self._announced(upload).write_object.max_chunk_bytes or CHUNK_BYTES)
         with self.source.open("rb") as stream:
-            stream.seek(file.committed)
-            first = pb.WriteObjectRequest(upload=upload.name, path=file.path, offset=file.committed)
+            stream.seek(offset)
+            first = pb.WriteObjectRequest(upload=upload.name, path=self.path, offset=offset)
             while data := stream.read(chunk_bytes):
                 first.data = data
                 yield first
                 first = pb.WriteObjectRequest()
+
+    def _announced(self, upload: pb.Upload) -> pb.UploadFile:
+        return next(file for file in upload.files if file.path == self.path)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LocalObject:
+    """What becomes one object: a file, or all files of a folder but hidden ones, by relative path."""
+
+    files: tuple[LocalFile, ...]
+
+    @classmethod
+    def read(cls, source: Path, field: str, *, folders: bool = True) -> LocalObject:
+        """Hash a file, or with `folders` a folder.  Raises InvalidArgument for `field` where there is none."""
+        if source.is_file():
+            return cls(files=(LocalFile.read(source, source.name),))
+        if not source.exists():
+            raise InvalidArgument.of(field, f"there is no file {source}; give a file or an s3:// URI")
+        if not source.is_dir() or not folders:
+            raise InvalidArgument.of(field, f"{source} is not a file")
+        found = sorted(path for path in source.rglob("*") if path.is_file())
+        paths = [path.relative_to(source) for path in found]
+        shown = [path for path in paths if not any(part.startswith(".") for part in path.parts)]
+        if not shown:
+            raise InvalidArgument.of(field, f"the folder {source} holds no files")
+        return cls(files=tuple(LocalFile.read(source / path, path.as_posix()) for path in shown))
+
+    def create_request(self, request_id: str) -> pb.CreateUploadRequest:
+        """Starts an upload."""
+        files = [pb.UploadFile(path=file.path, size=file.size, sha256=file.sha256) for file in self.files]
+        return pb.CreateUploadRequest(files=files, request_id=request_id)
+
+    def unfinished(self, uploads: Sequence[pb.Upload]) -> pb.Upload | None:
+        """The open upload of these very bytes, if an earlier run left one."""
+        own = {(file.path, file.sha256) for file in self.files}
+        for upload in uploads:
+            same = {(file.path, file.sha256) for file in upload.files} == own
+            if same and upload.state == pb.UPLOAD_STATE_OPEN:
+                return upload
+        return None
 
 
 def target(folder: Path, path: str) -> Path:

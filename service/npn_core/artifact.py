@@ -1,8 +1,9 @@
 """The artifact: a folder with the compact network, its weights, and the proof, free of pickle.
 
-    model.pt2           the network (`torch.export`, dynamic batch, one input named x)
-    model.safetensors   its parameters and persistent buffers
-    architecture.json   which units stayed
+    model.pt2           the network (`torch.export`, dynamic batch, inputs named as the user's)
+    model.onnx          the same for ONNX Runtime, where it can be written
+    model.safetensors   its parameters and persistent buffers, under the user's names
+    architecture.json   which units stayed, and the layers' new sizes
     report.json         what was asked, what came out, and the proof
     metrics.jsonl       one line per validation, that is per epoch
     SHA256SUMS          of the files above, for `sha256sum -c`
@@ -10,7 +11,6 @@
 `torch.export.load` runs model.pt2 where this project is not installed.
 """
 
-import copy
 import hashlib
 import json
 from collections.abc import Iterable
@@ -19,15 +19,17 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
+from .copies import stored_alone
+from .difference import output_names
+from .onnx_export import export_onnx
+from .program import export
 from .progress import Progress
 from .recount import payload
-from .report import FORMAT_VERSION, ArchitectureDocument, Report, write_document
+from .report import FORMAT_VERSION, ArchitectureDocument, InputSpec, OnnxCheck, Report, write_document
 from .strict_json import to_json
-
-# What torch records of the exporting process: source files, and addresses that differ from run to run.
-_PROCESS_META = ("stack_trace", "from_node")
+from .widths import input_specs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,24 +41,41 @@ class OutputFile:
     sha256: str
 
 
-def write_artifact(
-    folder: Path,
-    module: nn.Module,
-    example: Tensor,
-    *,
-    architecture: ArchitectureDocument,
-    report: Report,
-    metrics: Iterable[Progress],
-) -> tuple[OutputFile, ...]:
-    """Write the artifact of the compact `module` into an existing `folder`, and return its files.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exported:
+    """What `export_model` wrote: the ends of the network for its documents, and the check of model.onnx.
 
-    `module` is in eval mode and takes one tensor; `example` is a batch of two samples, (2, *input_shape).
+    `onnx` is None where there is no model.onnx; `warnings` say why.
     """
-    torch.export.save(export(module, example), folder / "model.pt2")
-    weights = {
-        name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in payload(module).items()
-    }
-    save_file(weights, folder / "model.safetensors")
+
+    inputs: tuple[InputSpec, ...]
+    outputs: tuple[str, ...]
+    onnx: OnnxCheck | None
+    warnings: tuple[str, ...]
+
+
+def export_model(
+    folder: Path, module: nn.Module, example: tuple[Tensor, ...], input_names: tuple[str, ...]
+) -> Exported:
+    """Write model.pt2, model.onnx and model.safetensors of the compact `module` into an existing `folder`.
+
+    `module` is in eval mode; `example` is a batch of two real samples, (2, *shape) each.  Raises InvalidInput
+    where the network works for one batch size alone; that model.onnx cannot be written is only a warning.
+    """
+    module = stored_alone(module)
+    program = export(module, example, input_names)
+    torch.export.save(program, folder / "model.pt2")
+    save_file(payload(module), folder / "model.safetensors")
+    onnx, warnings = export_onnx(folder, program, module, example)
+    with torch.inference_mode():
+        outputs = output_names(module(*example))
+    return Exported(inputs=input_specs(input_names, example), outputs=outputs, onnx=onnx, warnings=warnings)
+
+
+def write_documents(
+    folder: Path, *, architecture: ArchitectureDocument, report: Report, metrics: Iterable[Progress]
+) -> tuple[OutputFile, ...]:
+    """Write the documents beside what `export_model` wrote, then SHA256SUMS; returns all files of `folder`."""
     (folder / "architecture.json").write_text(write_document(architecture), encoding="utf-8")
     (folder / "report.json").write_text(write_document(report), encoding="utf-8")
     with (folder / "metrics.jsonl").open("w", encoding="utf-8") as lines:
@@ -67,26 +86,6 @@ def write_artifact(
     sums = folder / "SHA256SUMS"
     sums.write_text("".join(f"{file.sha256}  {file.path}\n" for file in files), encoding="ascii")
     return (*files, _describe(sums))
-
-
-def export(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
-    """`module` as a program with the input x of any batch size.
-
-    It carries no example inputs, which `torch.export.save` would pickle, and no path of this machine.
-    """
-    if module.training or example.shape[0] != 2:
-        raise ValueError("export takes a module in eval mode and a batch of two samples")
-    graph_module = fx.symbolic_trace(copy.deepcopy(module))
-    (placeholder,) = graph_module.graph.find_nodes(op="placeholder")
-    placeholder.target = placeholder.name = "x"
-    graph_module.recompile()
-    batch = torch.export.Dim("batch", min=1)
-    program = torch.export.export(graph_module, (example,), dynamic_shapes=({0: batch},))
-    program.example_inputs = None
-    for node in program.graph.nodes:
-        for key in _PROCESS_META:
-            node.meta.pop(key, None)
-    return program
 
 
 def _describe(path: Path) -> OutputFile:

@@ -15,7 +15,9 @@ from torch import Tensor
 from .config import COST_KINDS, Budget
 from .cost import CostModel
 from .errors import InfeasibleBudget
+from .groups import FIXED, Group
 from .progress import Cost
+from .units import Kind
 
 ARRIVAL = 0.7  # the share of stage 2 at which the expected cost is to be at the limit
 PROPORTIONAL_GAIN = 5.0
@@ -28,18 +30,18 @@ def fits(cost: Cost, budget: Budget) -> bool:
     return all(getattr(cost, kind) <= limit for kind, limit in budget.limits.items())
 
 
-def smallest_mask(model: CostModel) -> Tensor:
-    """The mask with one unit in every group, the smallest that is still a network: (G,) bool."""
-    mask = torch.zeros(model.coupling.size, dtype=torch.bool)
-    for group in model.coupling.groups:
-        mask[group.offset] = True
-    return mask
+def smallest_mask(model: CostModel, round_to: int = 1) -> Tensor:
+    """A mask of as few units as make a network: (G,) bool; one along every axis, `round_to` in every group."""
+    none = torch.zeros(model.coupling.size, dtype=torch.bool)
+    return _Repair(
+        model, Budget(max_params=1), torch.zeros(len(none), dtype=torch.float64), round_to
+    ).populate(none)
 
 
-def check_feasible(model: CostModel, budget: Budget) -> tuple[Cost, Cost]:
+def check_feasible(model: CostModel, budget: Budget, round_to: int = 1) -> tuple[Cost, Cost]:
     """The dense cost and the smallest; raises InfeasibleBudget naming the range that can be met."""
     dense = model.count(torch.ones(model.coupling.size, dtype=torch.bool))
-    smallest = model.count(smallest_mask(model))
+    smallest = model.count(smallest_mask(model, round_to))
     for kind, limit in budget.limits.items():
         low, high = getattr(smallest, kind), getattr(dense, kind)
         if limit < low:
@@ -108,14 +110,15 @@ class Hardened:
     changed: int
 
 
-def harden(model: CostModel, budget: Budget, mask: Tensor, scores: Tensor) -> Hardened:
+def harden(model: CostModel, budget: Budget, mask: Tensor, scores: Tensor, round_to: int = 1) -> Hardened:
     """Repair `mask` (G,) until it meets the budget exactly and no sleeping unit fits in what is left.
 
-    Units leave in the order of rising `scores` (G,) and come back in the order of falling ones; every group
-    keeps a unit.
+    Units leave in the order of rising `scores` (G,) and come back in the order of falling ones; every axis of
+    the network keeps a unit.  With `round_to`, channels, neurons and embedding entries stay in multiples of it,
+    or all of them; where a group has fewer, all of them.
     """
     start = model.coupling.close(mask)
-    repair = _Repair(model, budget, scores)
+    repair = _Repair(model, budget, scores, round_to)
     alive = repair.fill(repair.shrink(repair.populate(mask)))
     return Hardened(
         mask=alive,
@@ -126,37 +129,81 @@ def harden(model: CostModel, budget: Budget, mask: Tensor, scores: Tensor) -> Ha
 
 
 class _Repair:
-    def __init__(self, model: CostModel, budget: Budget, scores: Tensor) -> None:
-        self.model, self.budget, self.scores = model, budget, scores
+    """Moves from one closed mask to the next.
+
+    A step (tuple of units) opens or closes at once: one unit, or `round_to` of a group.
+    """
+
+    def __init__(self, model: CostModel, budget: Budget, scores: Tensor, round_to: int) -> None:
+        self.model, self.budget, self.scores, self.round_to = model, budget, scores, round_to
         self.coupling = model.coupling
         self.order = scores.argsort(descending=True).tolist()
+
+    def step_of(self, group: Group) -> int:
+        """How many units of the group leave or come together; heads and features are not rounded."""
+        rounded = group.kind not in (Kind.FEATURE, Kind.HEAD)
+        return min(self.round_to, group.size) if rounded else 1
 
     def fits(self, mask: Tensor) -> bool:
         return fits(self.model.count(mask), self.budget)
 
+    def ranked(self, group: Group) -> list[int]:
+        """The group's units, best first."""
+        order = self.scores[group.slice].argsort(descending=True, stable=True) + group.offset
+        return [int(unit) for unit in order]
+
     def populate(self, mask: Tensor) -> Tensor:
-        """Closed, and with the best unit of every group that has none left."""
+        """Closed, with the best unit of every axis that is empty, and every group a multiple of its step."""
         alive = self.coupling.close(mask)
+        for units in self.coupling.own_units:
+            if not alive[units].any():
+                alive = self.wake(alive, self.best(units, alive))
         for group in self.coupling.groups:
-            if not alive[group.slice].any():
-                best = group.offset + int(self.scores[group.slice].argmax())
-                alive = self.wake(alive, best)
+            alive = self.round(alive, group)
+        return self.coupling.close(alive)
+
+    def round(self, alive: Tensor, group: Group) -> Tensor:
+        """Close the worst units above a multiple of the group's step; open the best where axes need them all."""
+        alive, step = alive.clone(), self.step_of(group)
+        live = [unit for unit in self.ranked(group) if alive[unit]]
+        excess = 0 if len(live) < step or len(live) == group.size else len(live) % step
+        for unit in reversed(live):
+            if excess and not self.is_last(alive, unit):
+                alive[unit] = False
+                excess -= 1
+        live_now = int(alive[group.slice].sum())
+        missing = max(step - live_now, -live_now % step if live_now < group.size else 0)
+        for _ in range(min(missing, group.size - live_now)):
+            sleeping = torch.arange(group.offset, group.offset + group.size)[~alive[group.slice]]
+            alive = self.wake(alive, self.best(sleeping, alive))
         return alive
 
+    def is_rounded(self, alive: Tensor, group: Group) -> bool:
+        """Whether the group has a multiple of its step, or all of its units."""
+        live = int(alive[group.slice].sum())
+        return live % self.step_of(group) == 0 or live == group.size
+
+    def is_last(self, alive: Tensor, unit: int) -> bool:
+        """Whether an axis has no other unit left."""
+        return any(unit in units and int(alive[units].sum()) == 1 for units in self.coupling.own_units)
+
+    def best(self, units: Tensor, alive: Tensor) -> int:
+        """The one with the highest score, of those that open no other unit if there are any."""
+        parents = self.coupling.parent[units]
+        inside = units[(parents == FIXED) | alive[parents]]
+        candidates = inside if len(inside) else units
+        return int(candidates[self.scores[candidates].argmax()])
+
     def wake(self, alive: Tensor, unit: int) -> Tensor:
-        """Open a unit together with what it needs: its channel, or its channel's best feature."""
+        """Open a unit together with what it needs: the unit that it lies in, or the best feature inside."""
         alive = alive.clone()
         alive[unit] = True
-        group = self.coupling.group_of(unit)
-        if group.parent is not None:
-            parent = self.coupling.by_name[group.parent]
-            alive[parent.offset + (unit - group.offset) // group.per_parent] = True
-        child = self.coupling.children.get(group.name)
-        if child is not None:
-            first = child.offset + (unit - group.offset) * child.per_parent
-            own = slice(first, first + child.per_parent)
-            if not alive[own].any():
-                alive[first + int(self.scores[own].argmax())] = True
+        parent = int(self.coupling.parent[unit])
+        if parent != FIXED:
+            alive[parent] = True
+        inside = self.coupling.children.get(unit)
+        if inside is not None and not alive[inside].any():
+            alive[inside[self.scores[inside].argmax()]] = True
         return alive
 
     def shrink(self, alive: Tensor) -> Tensor:
@@ -177,9 +224,50 @@ class _Repair:
         return self.populate(alive)
 
     def fill(self, alive: Tensor) -> Tensor:
-        """Open sleeping units, best first, wherever one fits."""
-        # one pass is enough: a unit that does not fit now does not fit after others were opened
-        for unit in self.order:
-            if not alive[unit] and self.fits(larger := self.wake(alive, unit)):
-                alive = larger
+        """Open sleeping units, best first, wherever they fit."""
+        larger = self.fill_once(alive)
+        # one pass is enough for single units: what does not fit now does not fit after others were opened
+        while self.round_to > 1 and not torch.equal(larger, alive):
+            alive, larger = larger, self.fill_once(larger)
+        return larger
+
+    def fill_once(self, alive: Tensor) -> Tensor:
+        """Try every step."""
+        room, marginal = self.room(alive), self.marginal(alive)
+        for step in self.steps(alive):
+            # the exact count is dear: leave out what its lower bound, less rounding, rules out
+            if bool((marginal[:, list(step)].sum(dim=1) - 0.5 > room).any()):
+                continue
+            larger = alive
+            for unit in step:
+                larger = self.wake(larger, unit)
+            if self.fits(larger) and self.is_rounded(larger, self.coupling.group_of(step[0])):
+                alive, room, marginal = larger, self.room(larger), self.marginal(larger)
         return alive
+
+    def steps(self, alive: Tensor) -> list[tuple[int, ...]]:
+        """What can be opened, best first."""
+        steps: list[tuple[int, ...]] = []
+        for group in self.coupling.groups:
+            sleeping = [unit for unit in self.ranked(group) if not alive[unit]]
+            size = self.step_of(group)
+            steps += [tuple(sleeping[at : at + size]) for at in range(0, len(sleeping), size)]
+        if self.round_to > 1:  # a feature must not open a unit alone
+            steps = [
+                s for s in steps if self.coupling.parent[s[0]] == FIXED or alive[self.coupling.parent[s[0]]]
+            ]
+        return sorted(steps, key=lambda step: -float(self.scores[list(step)].mean()))
+
+    def room(self, alive: Tensor) -> Tensor:
+        """What the budget leaves of each limited cost."""
+        cost = self.model.count(alive)
+        return torch.tensor([limit - getattr(cost, kind) for kind, limit in self.budget.limits.items()])
+
+    def marginal(self, alive: Tensor) -> Tensor:
+        """What opening each gate alone would add to each limited cost, (kinds, G).
+
+        The expected cost is linear in each gate, so this is its derivative.  Several gates add at least the sum.
+        """
+        p = alive.double().requires_grad_()
+        costs = expected_costs(self.model, p, self.budget).values()
+        return torch.stack([torch.autograd.grad(cost, p, retain_graph=True)[0] for cost in costs])

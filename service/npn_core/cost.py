@@ -1,57 +1,75 @@
 """What a network costs, exactly: in expectation over its gates, and for a hard mask.
 
-The expected cost is the sum over weights of P(the weight is alive), design section 4.  A weight between two
-different groups is alive when both its units are: their counts multiply.  Between a group and itself
-(x + conv(x)) the expected number of live pairs is s^2 + sum p (1 - p), s = sum p.  A bias or a BatchNorm
-entry lives with its unit.  So with s the vector of expected live units of each group, every cost is a
-quadratic in s.
+The expected cost is the sum over weights of P(the weight is alive), design section 4.  Along an axis with c_u
+positions of unit u and f fixed ones, s = f + sum_u c_u p_u positions are alive on average, p_u = P(u alive).  A
+weight between two axes is alive when both its positions are; different units are independent, and a unit is
+alive together with itself:
+
+    E[n_i n_j] = s_i s_j + sum_u c_iu c_ju p_u (1 - p_u)
+
+so every cost is a quadratic in the live positions of the axes.  At gates of 0 and 1 it is a count.
 """
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
 
 from .config import COST_KINDS
-from .groups import Axes, Coupling
+from .graph import CONVOLUTIONS, TRANSPOSED, Shape, module_of, operator_name, positions, source, tensor_names
+from .groups import FIXED, Coupling, Dims
 from .progress import Cost
 
 
 def alive_probabilities(coupling: Coupling, pi: Tensor) -> Tensor:
     """P(unit alive after closure) (G,), from the gates' probabilities `pi` (G,); differentiable.
 
-    A feature lives with probability pi_f pi_c, a channel with pi_c (1 - prod over its features (1 - pi_f)).
+    A feature lives with probability pi_f pi_c, a unit that closes with pi_c (1 - prod over its features (1 - pi_f)).
     """
-    alive = {group.name: pi[group.slice] for group in coupling.groups}
-    for child in coupling.children.values():
-        channel = alive[str(child.parent)]
-        features = pi[child.slice].view(-1, child.per_parent)
-        alive[child.name] = (channel[:, None] * features).flatten()
-        alive[str(child.parent)] = channel * (1 - (1 - features).prod(dim=1))
-    return torch.cat([alive[group.name] for group in coupling.groups])
+    features = coupling.features
+    if not len(features):
+        return pi
+    parents = coupling.parent[features]
+    none = torch.ones_like(pi).scatter_reduce(0, parents, 1 - pi[features], "prod")
+    alive = torch.where(coupling.closes, pi * (1 - none), pi)
+    return alive.index_put((features,), pi[features] * pi[parents])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CostModel:
-    """Costs as quadratics of live units.  The first axis of each tensor is COST_KINDS (3), float64.
+    """Costs as quadratics of live positions.  The first axis of each tensor is COST_KINDS (3), float64.
 
-    cost = constant + linear s + sum_ij quadratic_ij (pairs of i and j), with `quadratic` (3, groups, groups)
-    and `linear` (3, groups); `sums` (groups, G) adds up the units of each group.
+    cost = constant + linear s + s^T quadratic s + pair . p(1 - p), with s = fixed + counts p: `counts` (A, G),
+    `fixed` (A,), `linear` (3, A), `quadratic` (3, A, A), `pair` (3, G).
     """
 
     coupling: Coupling
     constant: Tensor
     linear: Tensor
     quadratic: Tensor
-    sums: Tensor
+    counts: Tensor
+    fixed: Tensor
+    pair: Tensor
+
+    @property
+    def prunable(self) -> float:
+        """The share of the parameters that belong to a unit."""
+        whole = torch.ones(self.coupling.size, dtype=torch.bool)
+        params = COST_KINDS.index("params")
+        return 1 - float(self.constant[params]) / max(1, self.count(whole).params)
 
     def expected(self, pi: Tensor) -> Tensor:
         """E[cost] (3,) in the order of COST_KINDS, for gate probabilities `pi` (G,); differentiable."""
-        alive = alive_probabilities(self.coupling, pi)
-        s = self.sums @ alive
-        pairs = torch.outer(s, s) + torch.diag(self.sums @ (alive * (1 - alive)))
-        return self.constant + self.linear @ s + (self.quadratic * pairs).sum(dim=(1, 2))
+        p = alive_probabilities(self.coupling, pi)
+        s = self.fixed + torch.mv(self.counts, p)
+        pairs = torch.outer(s, s)
+        return (
+            self.constant
+            + self.linear @ s
+            + (self.quadratic * pairs).sum(dim=(1, 2))
+            + self.pair @ (p * (1 - p))
+        )
 
     def count(self, mask: Tensor) -> Cost:
         """The cost of the compact network of a hard `mask` (G,) bool, which is closed first."""
@@ -61,59 +79,106 @@ class CostModel:
 
 
 def cost_model(graph: fx.GraphModule, coupling: Coupling) -> CostModel:
-    """The cost model of a traced network."""
+    """The cost model of an annotated graph."""
     return _Builder(graph, coupling).build()
 
 
 class _Builder:
     def __init__(self, graph: fx.GraphModule, coupling: Coupling) -> None:
         self.graph, self.coupling = graph, coupling
-        self.index = {group.name: i for i, group in enumerate(coupling.groups)}
-        n = len(coupling.groups)
+        n = len(coupling.axes)
         self.constant = torch.zeros(3, dtype=torch.float64)
         self.linear = torch.zeros(3, n, dtype=torch.float64)
         self.quadratic = torch.zeros(3, n, n, dtype=torch.float64)
 
     def build(self) -> CostModel:
+        self.add_storage()
         for node in self.graph.graph.nodes:
-            if node.op == "call_module":
-                self.add_module(node, self.graph.get_submodule(str(node.target)))
-        sums = torch.zeros(len(self.coupling.groups), self.coupling.size, dtype=torch.float64)
-        for i, group in enumerate(self.coupling.groups):
-            sums[i, group.slice] = 1
+            self.add_products(node)
+        counts = torch.zeros(len(self.coupling.axes), self.coupling.size, dtype=torch.float64)
+        fixed = torch.zeros(len(self.coupling.axes), dtype=torch.float64)
+        for number, units in enumerate(self.coupling.axes):
+            free = units[units != FIXED]
+            counts[number].index_add_(0, free, torch.ones(len(free), dtype=torch.float64))
+            fixed[number] = len(units) - len(free)
         return CostModel(
             coupling=self.coupling,
             constant=self.constant,
             linear=self.linear,
             quadratic=self.quadratic,
-            sums=sums,
+            counts=counts,
+            fixed=fixed,
+            pair=torch.stack([((q @ counts) * counts).sum(dim=0) for q in self.quadratic]),
         )
 
-    def add_module(self, node: fx.Node, module: nn.Module) -> None:
-        axes = self.coupling.modules.get(str(node.target), Axes(rows=None, cols=None))
-        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-            is_parameter = isinstance(tensor, nn.Parameter)
-            params = tensor.numel() if is_parameter else 0
-            # a multiply-add per weight and output position
-            macs = tensor.numel() * _positions(node) if name == "weight" and tensor.dim() > 1 else 0
-            size = torch.tensor([params, macs, tensor.nbytes], dtype=torch.float64)
-            self.add_tensor(tensor, axes, size)
+    def add_storage(self) -> None:
+        """Parameters and bytes, a tensor with several names once."""
+        names = tensor_names(self.graph)
+        parameters = dict(self.graph.named_parameters())
+        stored = dict(self.graph.state_dict(keep_vars=True))
+        for name in dict.fromkeys(names.values()):
+            dims = self.coupling.tensors[name]
+            tensor = parameters.get(name, stored.get(name))
+            if tensor is not None:
+                params = tensor.numel() if name in parameters else 0
+                self.add(dims, tensor.shape, torch.tensor([params, 0, tensor.nbytes], dtype=torch.float64))
 
-    def add_tensor(self, tensor: Tensor, axes: Axes, size: Tensor) -> None:
-        """Spread the whole tensor's `size` (3,) evenly over its units, or pairs of units."""
-        rows = axes.rows if tensor.dim() >= 1 else None
-        cols = axes.cols if tensor.dim() >= 2 else None
-        if rows and cols:
-            per_pair = size / (tensor.shape[0] * tensor.shape[1])
-            self.quadratic[:, self.index[rows], self.index[cols]] += per_pair
-        elif rows:
-            self.linear[:, self.index[rows]] += size / tensor.shape[0]
-        elif cols:
-            self.linear[:, self.index[cols]] += size / tensor.shape[1]
+    def add_products(self, node: fx.Node) -> None:
+        """Multiply-adds of one sample: convolutions, linear layers, and products of two values."""
+        module = module_of(self.graph, node)
+        name = operator_name(node) if node.op == "call_function" else ""
+        weight = self.weight(node, module, name)
+        if weight is not None:
+            self.add_layer(node, module, name, weight)
+        elif name.startswith(("aten.matmul", "aten.bmm", "aten.mm", "aten.scaled_dot_product")):
+            self.add_product(node, name)
+
+    def weight(self, node: fx.Node, module: nn.Module | None, name: str) -> str | None:
+        """The name of a layer's weight; None for anything else."""
+        if isinstance(module, (nn.Linear, *CONVOLUTIONS, *TRANSPOSED)):
+            return f"{node.target}.weight"
+        if name.startswith(("aten.linear", "aten.conv")) and source(node, 1).op == "get_attr":
+            return str(source(node, 1).target)
+        return None
+
+    def add_layer(self, node: fx.Node, module: nn.Module | None, name: str, weight: str) -> None:
+        """A multiply-add per weight and position: of the input where the layer is a transposed one."""
+        transposed = isinstance(module, TRANSPOSED) or "transpose" in name
+        shape: Shape = (source(node) if transposed else node).meta["shape"]
+        linear = isinstance(module, nn.Linear) or name.startswith("aten.linear")
+        times = (
+            positions(shape, range(len(shape) - 1))
+            if linear
+            else shape[0].size * positions(shape, range(2, len(shape)))
+        )
+        size = dict(self.graph.named_parameters(remove_duplicate=False))[weight].shape
+        macs = float(size.numel() * times)
+        self.add(self.coupling.tensors[weight], size, torch.tensor([0, macs, 0], dtype=torch.float64))
+
+    def add_product(self, node: fx.Node, name: str) -> None:
+        """q k^T and its product with v in an attention; one product elsewhere."""
+        out: Shape = node.meta["shape"]
+        left, right = (source(node, place).meta["shape"] for place in (0, 1))
+        inner = left[-1].size
+        dims: Dims = self.coupling.values[node.name]
+        sizes = [dim.size for dim in out]
+        if "scaled_dot_product" in name:
+            keys = right[-2].size
+            times = keys * (inner + out[-1].size) / out[-1].size
         else:
-            self.constant += size
+            times = float(inner)
+        macs = positions(out, range(len(out))) * times
+        self.add(dims, sizes, torch.tensor([0, macs, 0], dtype=torch.float64))
 
-
-def _positions(node: fx.Node) -> int:
-    """Positions of the output that share the module's weights: height times width, 1 for a linear layer."""
-    return math.prod(node.meta["shape"][1:])
+    def add(self, dims: Dims, shape: Sequence[int], size: Tensor) -> None:
+        """Spread the whole tensor's `size` (3,) evenly over the live positions of its axes."""
+        axes = [(axis, shape[dim]) for dim, axis in enumerate(dims) if axis is not None]
+        match axes:
+            case []:
+                self.constant += size
+            case [(axis, length)]:
+                self.linear[:, axis] += size / length
+            case [(one, n), (other, m)]:
+                self.quadratic[:, one, other] += size / (n * m)
+            case _:
+                raise ValueError(f"a tensor of shape {tuple(shape)} has units along {len(axes)} axes")

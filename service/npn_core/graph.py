@@ -1,14 +1,41 @@
-"""A network as a traced `fx.GraphModule` of standard modules, each node knowing its output shape."""
+"""What the lifted graph of a network tells of itself: layers, names, shapes.
+
+The graph is that of `lift`: standard modules with weights, and functional `aten` operations between them.
+"""
+
+import math
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
 from .errors import InvalidInput
+from .progress import InputInfo
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+LAYERS = (*CONVOLUTIONS, *TRANSPOSED, nn.Linear)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+
+# Two batch sizes that no axis of a network is likely to have: a size that differs between them follows the batch.
+_BATCHES = (13, 17)
+
+
+class Dim(NamedTuple):
+    """The size of an axis: `size`, or where `batched` that many times the batch size."""
+
+    size: int
+    batched: bool
+
+
+Shape = tuple[Dim, ...]
 
 
 class IndexSelect(nn.Module):
-    """Picks entries of dimension 1: (N, F) -> (N, len(index)).
+    """Picks entries of the last axis: (..., F) -> (..., len(index)).
 
     The index is a constant of the graph, not part of the state dict: the weights stay the user's own.
     """
@@ -21,84 +48,137 @@ class IndexSelect(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The chosen entries."""
-        return x.index_select(1, self.index)
+        return x.index_select(-1, self.index)
 
 
-LAYERS = (nn.Conv2d, nn.Linear)
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
-DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d)
-# Act on each channel or feature for itself and map "nothing there" to "nothing there".
-PER_UNIT = (
-    nn.ReLU,
-    nn.ReLU6,
-    nn.LeakyReLU,
-    nn.ELU,
-    nn.GELU,
-    nn.SiLU,
-    nn.Hardswish,
-    nn.Sigmoid,
-    nn.Tanh,
-    nn.Softplus,
-    nn.Identity,
-    nn.MaxPool2d,
-    nn.AvgPool2d,
-    nn.AdaptiveAvgPool2d,
-    nn.AdaptiveMaxPool2d,
-)
-SUPPORTED = LAYERS + NORMS + DROPOUTS + PER_UNIT + (nn.Flatten,)
+def annotate(graph: fx.GraphModule, inputs: tuple[InputInfo, ...]) -> fx.GraphModule:
+    """Note every node's output shape in its `meta["shape"]`; returns the same graph.
 
-
-def trace(module: nn.Module, input_shape: tuple[int, ...]) -> fx.GraphModule:
-    """The traced network; every node's `meta["shape"]` is its output shape for one sample.
-
-    Raises InvalidInput naming the module that the method cannot handle.
+    A `Shape` for a tensor, a tuple of them for several, None for anything else.  Nothing is computed.
+    Raises InvalidInput where the samples do not fit the network.
     """
-    graph = fx.symbolic_trace(module)
-    for node in graph.graph.nodes:
-        _check(graph, node)
-    annotate(graph, input_shape)
-    for node in graph.graph.nodes:
-        _check_flat(graph, node)
-    return graph
-
-
-def annotate(graph: fx.GraphModule, input_shape: tuple[int, ...]) -> fx.GraphModule:
-    """Note every node's output shape for one sample in its `meta["shape"]`; returns the same graph."""
     training = graph.training
     graph.eval()
-    with torch.no_grad():
-        ShapeProp(graph).propagate(torch.zeros(2, *input_shape))
+    small, large = (_propagate(graph, inputs, batch) for batch in _BATCHES)
     graph.train(training)
     for node in graph.graph.nodes:
-        node.meta["shape"] = tuple(node.meta["tensor_meta"].shape[1:])
+        node.meta["shape"] = _shape(node, small[node.name], large[node.name])
     return graph
 
 
-def _check(graph: fx.GraphModule, node: fx.Node) -> None:
-    if node.op in ("placeholder", "output"):
-        return
-    if node.op != "call_module":
-        raise InvalidInput("model", f"operation {node.name!r} ({node.target}) is not supported")
-    module = graph.get_submodule(str(node.target))
-    if not isinstance(module, SUPPORTED):
-        kinds = ", ".join(kind.__name__ for kind in SUPPORTED)
-        raise _refusal(node, module, f"is not supported; supported: {kinds}")
-    if isinstance(module, nn.Conv2d) and (module.groups != 1 or module.padding_mode != "zeros"):
-        raise _refusal(node, module, "must have groups=1 and padding_mode='zeros'")
-    if isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) != (1, -1):
-        raise _refusal(node, module, "must flatten from dimension 1 to the last")
-    uses = sum(other.op == "call_module" and other.target == node.target for other in graph.graph.nodes)
-    if isinstance(module, LAYERS + NORMS) and uses > 1:
-        raise _refusal(node, module, f"is used {uses} times; layers with shared weights are not supported")
+def _propagate(graph: fx.GraphModule, inputs: tuple[InputInfo, ...], batch: int) -> dict[str, Any]:
+    names = input_names(graph)
+    if len(names) != len(inputs):
+        raise InvalidInput(
+            "dataset.uri",
+            f"the network takes {len(names)} inputs ({', '.join(names)}); the dataset has {len(inputs)}",
+            reason="DATASET_SHAPES",
+        )
+    device = next((p.device for p in graph.parameters()), torch.device("cpu"))
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():
+        arguments = [torch.empty(batch, *i.shape, dtype=_taken(i.dtype), device=device) for i in inputs]
+        try:
+            FakeTensorProp(graph, mode).propagate_dont_convert_inputs(*arguments)
+        except Exception as error:
+            raise _does_not_fit(inputs, error) from error
+    return {node.name: node.meta.pop("val", None) for node in graph.graph.nodes}
 
 
-def _check_flat(graph: fx.GraphModule, node: fx.Node) -> None:
-    if node.op != "call_module":
-        return
-    module = graph.get_submodule(str(node.target))
-    if isinstance(module, nn.Linear) and len(node.meta["shape"]) != 1:
-        raise _refusal(node, module, "must read a flat tensor; put a Flatten before it")
+def _taken(stored: str) -> torch.dtype:
+    """The type in which a network takes what is stored as `stored`."""
+    if stored.startswith("int"):
+        return torch.int64
+    return torch.bool if stored == "bool" else torch.float32
 
 
-def _refusal(node: fx.Node, module: nn.Module, what: str) -> InvalidInput:
-    return InvalidInput("model", f"module {node.target!r} ({module}) {what}")
+def _does_not_fit(inputs: tuple[InputInfo, ...], error: Exception) -> InvalidInput:
+    shapes = ", ".join(str(i.shape) for i in inputs)
+    hint = (
+        "; x_train of shape N,H,W gets a channel axis, x_train.NAME does not"
+        if inputs[0].shape[:1] == (1,)
+        else ""
+    )
+    cause = str(error).strip().splitlines()
+    return InvalidInput(
+        "dataset.uri",
+        f"the network cannot take samples of shape {shapes}: {cause[0] if cause else type(error).__name__:.200}{hint}",
+        reason="DATASET_SHAPES",
+    )
+
+
+def _shape(node: fx.Node, small: Any, large: Any) -> Any:
+    if isinstance(small, Tensor):
+        return tuple(_dim(node, s, t) for s, t in zip(small.shape, large.shape, strict=True))
+    if isinstance(small, tuple | list) and node.op != "output":
+        return tuple(_shape(node, s, t) for s, t in zip(small, large, strict=True))
+    return None
+
+
+def _dim(node: fx.Node, small: int, large: int) -> Dim:
+    if small == large:
+        return Dim(int(small), False)
+    size = int(small) // _BATCHES[0]
+    if (size * _BATCHES[0], size * _BATCHES[1]) != (small, large):
+        raise InvalidInput(
+            "model.uri",
+            f"{describe(node)} gives an axis whose size is no multiple of the batch size",
+            reason="MODEL_OPERATOR",
+        )
+    return Dim(size, True)
+
+
+def describe(node: fx.Node) -> str:
+    """The operation and where it stands in the user's source, for messages."""
+    what = f"module {node.target!r}" if node.op == "call_module" else f"operator {operator_name(node)}"
+    source = node.meta.get("source", "")
+    return f"{what} at {source}" if source else what
+
+
+def operator_name(node: fx.Node) -> str:
+    """ "aten.add.Tensor" for an aten overload, the function's name otherwise."""
+    return (
+        str(node.target)
+        if isinstance(node.target, torch._ops.OpOverload)
+        else getattr(node.target, "__name__", str(node.target))
+    )
+
+
+def source(node: fx.Node, place: int = 0) -> fx.Node:
+    """The node that gives a positional argument; a graph that passes anything else there is no lifted one."""
+    found = node.args[place]
+    if not isinstance(found, fx.Node):
+        raise TypeError(f"argument {place} of {node.name} is no node")
+    return found
+
+
+def arguments(node: fx.Node) -> dict[str, Any]:
+    """The arguments of an aten operation by the names of its schema, defaults filled in."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        raise TypeError(f"{node.name} is no aten operation")
+    found: dict[str, Any] = {}
+    for place, argument in enumerate(node.target._schema.arguments):
+        given = node.args[place] if place < len(node.args) else argument.default_value
+        found[argument.name] = node.kwargs.get(argument.name, given)
+    return found
+
+
+def module_of(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+    """The module that a node calls; None for any other node."""
+    return graph.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def tensor_names(graph: fx.GraphModule) -> dict[str, str]:
+    """Every name of a parameter or buffer -> the first name of the same tensor."""
+    first: dict[int, str] = {}
+    tensors = (*graph.named_parameters(remove_duplicate=False), *graph.named_buffers(remove_duplicate=False))
+    return {name: first.setdefault(id(tensor), name) for name, tensor in tensors}
+
+
+def input_names(graph: fx.GraphModule) -> tuple[str, ...]:
+    """The user's names of the inputs; a node of that name would hide Python's own `input`, so nodes differ."""
+    return tuple(str(node.target) for node in graph.graph.find_nodes(op="placeholder"))
+
+
+def positions(shape: Shape, dims: range) -> int:
+    """Product of the sizes at `dims`, for one sample."""
+    return math.prod(shape[dim].size for dim in dims)

@@ -1,41 +1,34 @@
-"""Units: which slices of which parameters live or die together.
+"""Units: which slices of which tensors live or die together.
 
-A group is a set of units with one gate each: the channels of a convolution, the neurons of a linear layer,
-the features that a linear layer reads from a flattened tensor.  A feature lies inside a channel, its parent:
-it is alive when its own gate and its channel's are open; a channel with no live feature is dead (closure).
+A group is a set of units with one gate each: the channels of a convolution together with all that is added
+to them, the heads of an attention, the features that a linear layer reads from a flattened tensor.  A feature
+lies inside another unit, its parent: it is alive when its own gate and its parent's are open; a unit that is
+read through its features alone is dead when none of them lives (closure).
 """
 
-from dataclasses import dataclass
-from enum import Enum
+from collections import defaultdict
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor
 
-from .graph import LAYERS, NORMS
+from .progress import Unpruned
+from .units import Kind
 
-
-class Kind(Enum):
-    """What a unit is."""
-
-    CHANNEL = "channel"
-    NEURON = "neuron"
-    FEATURE = "feature"
+FIXED = -1
+"""The unit of a position that never leaves."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Group:
-    """`size` units that begin at `offset` in the gate vector.
-
-    With a `parent`, unit i lies inside unit i // per_parent of that group.
-    """
+    """`size` units that begin at `offset` in the gate vector."""
 
     name: str
     kind: Kind
     size: int
     offset: int
-    parent: str | None = None
-    per_parent: int = 1
 
     @property
     def slice(self) -> slice:
@@ -44,25 +37,45 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Axes:
-    """The groups along a module's output (`rows`) and input (`cols`); None: the axis never changes."""
+class Follower:
+    """An integer at `argument` (and there at `item`) of a node that follows the live positions of axis `axis`.
 
-    rows: str | None
-    cols: str | None
+    Of its first `length` positions; `batched`: a multiple of the batch size by that number.
+    """
+
+    argument: int
+    item: int | None
+    axis: int
+    length: int
+    batched: bool
+
+
+Dims = tuple[int | None, ...]
+"""For each dimension of a tensor the number of its axis, None where it never changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coupling:
     """The groups of a network and where they lie in it.
 
-    `modules`: module name -> Axes of its parameters and buffers.  `outputs`: node name -> group along
-    dimension 1 of the node's output.  `selects`: node name -> feature group picked out of the node's output.
+    `axes`: the distinct layouts of units along dimensions, each the unit of every position (n,) int64 or FIXED.
+    `tensors`: name of a parameter or buffer -> Dims.  `values`: node name -> Dims of its output (a tuple of them
+    for several results).  `readers`: names and dims of the weights along which gates act.  `followers`: node name
+    -> its constants that follow the units.  `selects`: node name -> (axis of the features, axis that they are
+    picked from, or None).  `parent` (G,) int64: the unit that a feature lies in, or FIXED.  `closes` (G,) bool:
+    units that are read through their features alone.  `unpruned`: what is left whole, and why.
     """
 
     groups: tuple[Group, ...]
-    modules: dict[str, Axes]
-    outputs: dict[str, str | None]
-    selects: dict[str, str]
+    axes: tuple[Tensor, ...]
+    tensors: dict[str, Dims]
+    values: dict[str, Any]
+    readers: frozenset[tuple[str, int]]
+    followers: dict[str, tuple[Follower, ...]]
+    selects: dict[str, tuple[int, int | None]]
+    parent: Tensor
+    closes: Tensor
+    unpruned: tuple[Unpruned, ...] = ()
 
     @property
     def size(self) -> int:
@@ -75,159 +88,90 @@ class Coupling:
         return {group.name: group for group in self.groups}
 
     @cached_property
-    def children(self) -> dict[str, Group]:
-        """The feature group inside a channel group, by the channel group's name."""
-        return {group.parent: group for group in self.groups if group.parent is not None}
+    def features(self) -> Tensor:
+        """The units that lie inside another: (F,) int64."""
+        return (self.parent != FIXED).nonzero().flatten()
+
+    @cached_property
+    def children(self) -> dict[int, Tensor]:
+        """The features inside each unit that closes: unit -> (n,) int64."""
+        inside = defaultdict(list)
+        for feature in self.features.tolist():
+            inside[int(self.parent[feature])].append(feature)
+        return {unit: torch.tensor(inside[unit]) for unit in self.closes.nonzero().flatten().tolist()}
 
     def close(self, mask: Tensor) -> Tensor:
         """The units alive under the gates `mask` (G,) bool: see the module's docstring."""
         alive = mask.clone()
-        for child in self.children.values():
-            parent = self.by_name[child.parent or ""]
-            features = alive[child.slice].view(parent.size, child.per_parent)
-            features &= alive[parent.slice, None]
-            alive[parent.slice] = features.any(dim=1)
-        return alive
+        parents = self.parent[self.features]
+        alive[self.features] &= mask[parents]
+        inhabited = torch.zeros_like(alive).index_put_((parents[alive[self.features]],), torch.tensor(True))
+        return alive & (inhabited | ~self.closes)
+
+    @cached_property
+    def own_units(self) -> tuple[Tensor, ...]:
+        """The units of each axis without fixed positions, small axes first: each needs one that is alive."""
+        free = [torch.unique(units) for units in self.axes if not bool((units == FIXED).any())]
+        return tuple(sorted(free, key=len))
+
+    def is_network(self, alive: Tensor) -> bool:
+        """Whether no axis is empty under the closed mask `alive` (G,): torch's layers need something to compute."""
+        return all(bool(alive[units].any()) for units in self.own_units)
 
     def group_of(self, index: int) -> Group:
         """The group of entry `index` of the gate vector."""
         return next(g for g in self.groups if g.offset <= index < g.offset + g.size)
 
-    def gate_name(self, index: int) -> str:
-        """The unit behind entry `index` of the gate vector, for messages: "conv1[3]"."""
-        group = self.group_of(index)
-        return f"{group.name}[{index - group.offset}]"
+    def active(self, alive: Tensor) -> "Active":
+        """`alive` (G,) bool, closed, as indices."""
+        return Active(coupling=self, alive=torch.cat([alive, torch.ones(1, dtype=torch.bool)]))
+
+    def everything(self) -> "Active":
+        """Every unit active: nothing is sliced."""
+        return self.active(torch.ones(self.size, dtype=torch.bool))
 
 
-def find_groups(graph: fx.GraphModule) -> Coupling:
-    """The coupled groups of a sequential network traced by `graph.trace`.
-
-    Every convolution's channels and every linear layer's neurons but the last layer's; the features of the
-    first linear layer.  The last layer's outputs never change.
-    """
-    return _Walk(graph).coupling()
-
-
-class _Walk:
-    def __init__(self, graph: fx.GraphModule) -> None:
-        self.graph = graph
-        self.groups: list[Group] = []
-        self.modules: dict[str, Axes] = {}
-        self.outputs: dict[str, str | None] = {}
-        self.selects: dict[str, str] = {}
-        nodes = [n for n in graph.graph.nodes if n.op == "call_module"]
-        self.layers = [n for n in nodes if isinstance(self.module(n), LAYERS)]
-
-    def module(self, node: fx.Node) -> nn.Module:
-        return self.graph.get_submodule(str(node.target))
-
-    def coupling(self) -> Coupling:
-        for node in self.graph.graph.nodes:
-            if node.op == "placeholder":
-                self.outputs[node.name] = None
-            elif node.op == "call_module":
-                self.outputs[node.name] = self.visit(node, node.all_input_nodes[0])
-        return Coupling(
-            groups=tuple(self.groups), modules=self.modules, outputs=self.outputs, selects=self.selects
-        )
-
-    def visit(self, node: fx.Node, source: fx.Node) -> str | None:
-        """The group along the node's output."""
-        module, incoming = self.module(node), self.outputs[source.name]
-        if isinstance(module, nn.Linear) and not self.selects and self.is_first_linear(node):
-            incoming = self.add_features(node, source)
-        if isinstance(module, LAYERS):
-            rows = None if node is self.layers[-1] else self.add_layer(node, module)
-            self.modules[str(node.target)] = Axes(rows=rows, cols=incoming)
-            return rows
-        if isinstance(module, NORMS):
-            self.modules[str(node.target)] = Axes(rows=incoming, cols=None)
-        return incoming
-
-    def is_first_linear(self, node: fx.Node) -> bool:
-        return node is next(n for n in self.layers if isinstance(self.module(n), nn.Linear))
-
-    def add_layer(self, node: fx.Node, module: nn.Module) -> str:
-        kind = Kind.CHANNEL if isinstance(module, nn.Conv2d) else Kind.NEURON
-        weight = self.graph.get_parameter(f"{node.target}.weight")
-        return self.add(str(node.target), kind, weight.shape[0])
-
-    def add_features(self, node: fx.Node, source: fx.Node) -> str | None:
-        """Gates on the features that the first linear layer reads, picked out where they are flattened."""
-        at = self.flattened_at(source)
-        parent = self.outputs[at.name]
-        size = int(source.meta["shape"][0])
-        per_parent = size // self.size_of(parent) if parent else 1
-        if parent and per_parent == 1:  # one feature a channel: the channel's gate is the feature's
-            return parent
-        name = self.add(f"{node.target}.in", Kind.FEATURE, size, parent=parent, per_parent=per_parent)
-        self.selects[at.name] = name
-        while source is not at:
-            self.outputs[source.name] = name
-            if str(source.target) in self.modules:
-                self.modules[str(source.target)] = Axes(rows=name, cols=None)
-            source = source.all_input_nodes[0]
-        return name
-
-    def flattened_at(self, node: fx.Node) -> fx.Node:
-        """The node whose output first has the flat shape that the linear layer reads."""
-        while node.op == "call_module":
-            source = node.all_input_nodes[0]
-            if source.meta["shape"] != node.meta["shape"]:
-                break
-            node = source
-        return node
-
-    def size_of(self, group: str) -> int:
-        return next(g.size for g in self.groups if g.name == group)
-
-    def add(self, name: str, kind: Kind, size: int, parent: str | None = None, per_parent: int = 1) -> str:
-        offset = sum(g.size for g in self.groups)
-        self.groups.append(
-            Group(name=name, kind=kind, size=size, offset=offset, parent=parent, per_parent=per_parent)
-        )
-        return name
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True)
 class Active:
-    """The active units of a closed mask as indices.
+    """The active units of a closed mask, as indices along axes.  `alive` (G + 1,): the last is FIXED, always true."""
 
-    `units`: group -> indices (n,) int64, or None where all are active.  `positions`: node name -> which
-    entries of the node's sliced output its feature group keeps, or None for all.
-    """
+    coupling: Coupling
+    alive: Tensor
+    _index: dict[int, Tensor | None] = field(default_factory=dict)
+    _picked: dict[str, Tensor | None] = field(default_factory=dict)
 
-    units: dict[str, Tensor | None]
-    positions: dict[str, Tensor | None]
+    def index(self, axis: int | None) -> Tensor | None:
+        """The live positions (n,) int64 of an axis; None for all."""
+        if axis is None:
+            return None
+        if axis not in self._index:
+            live = self.alive[self.coupling.axes[axis]]
+            self._index[axis] = None if bool(live.all()) else live.nonzero().flatten()
+        return self._index[axis]
 
-    def axes(self, axes: Axes) -> tuple[Tensor | None, Tensor | None]:
-        """Index tensors along a module's rows and columns."""
-        rows = None if axes.rows is None else self.units[axes.rows]
-        cols = None if axes.cols is None else self.units[axes.cols]
-        return rows, cols
+    def count(self, axis: int, length: int | None = None) -> int:
+        """How many of an axis' positions, or of its first `length`, are live."""
+        index, size = self.index(axis), len(self.coupling.axes[axis])
+        length = size if length is None else length
+        if index is None:
+            return length
+        return len(index) if length == size else int((index < length).sum())
 
+    def indices(self, dims: Dims) -> tuple[Tensor | None, ...]:
+        """The live positions along every dimension of a tensor."""
+        return tuple(self.index(axis) for axis in dims)
 
-def active_units(coupling: Coupling, alive: Tensor) -> Active:
-    """`alive` (G,) bool, closed, as indices."""
-    units: dict[str, Tensor | None] = {}
-    for group in coupling.groups:
-        own = alive[group.slice]
-        units[group.name] = None if bool(own.all()) else own.nonzero().flatten()
-    positions = {
-        node: _positions(coupling, coupling.by_name[name], alive) for node, name in coupling.selects.items()
-    }
-    return Active(units=units, positions=positions)
+    def picked(self, node: str) -> Tensor | None:
+        """Which live positions of what a selection reads it keeps; None for all."""
+        if node not in self._picked:
+            features, source = self.coupling.selects[node]
+            live = self.alive[self.coupling.axes[features]]
+            before = None if source is None else self.index(source)
+            live = live if before is None else live[before]
+            self._picked[node] = None if bool(live.all()) else live.nonzero().flatten()
+        return self._picked[node]
 
-
-def _positions(coupling: Coupling, features: Group, alive: Tensor) -> Tensor | None:
-    """Where the live features lie among all features of the live channels."""
-    own = alive[features.slice]
-    if features.parent is not None:
-        channels = alive[coupling.by_name[features.parent].slice]
-        own = own.view(-1, features.per_parent)[channels].flatten()
-    return None if bool(own.all()) else own.nonzero().flatten()
-
-
-def all_active(coupling: Coupling) -> Active:
-    """Every unit active: nothing is sliced."""
-    return active_units(coupling, torch.ones(coupling.size, dtype=torch.bool))
+    @property
+    def whole(self) -> bool:
+        """Whether nothing sleeps."""
+        return bool(self.alive.all())

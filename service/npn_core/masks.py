@@ -4,7 +4,7 @@ import torch
 from torch import Generator, Tensor
 
 from .gated import Network
-from .groups import Kind
+from .groups import FIXED
 
 
 def random_scores(network: Network, generator: Generator) -> Tensor:
@@ -20,14 +20,16 @@ def magnitude_scores(network: Network) -> Tensor:
     coupling = network.coupling
     squares = torch.zeros(coupling.size, dtype=torch.float64)
     for name, parameter in network.parameters.items():
-        axes = network.axes[name]
-        rows = coupling.by_name[axes.rows] if axes.rows else None
-        cols = coupling.by_name[axes.cols] if axes.cols else None
         square = parameter.detach().double().square()
-        if rows is not None and parameter.dim() > 1:
-            squares[rows.slice] += square.flatten(1).sum(dim=1)
-        if cols is not None and parameter.dim() > 1 and cols.kind is Kind.FEATURE:
-            squares[cols.slice] += square.transpose(0, 1).flatten(1).sum(dim=1)
+        for dim, axis in enumerate(network.dims[name]):
+            if axis is None or parameter.dim() < 2:
+                continue
+            units = coupling.axes[axis]
+            own = units != FIXED
+            if (name, dim) in coupling.readers:  # a layer's weights belong to the units that it makes
+                own &= coupling.parent[units] != FIXED
+            sums = square.transpose(0, dim).flatten(1).sum(dim=1)
+            squares.index_add_(0, units[own], sums[own])
     norms = squares.sqrt()
     for group in coupling.groups:
         norms[group.slice] /= norms[group.slice].mean().clamp_min(1e-30)

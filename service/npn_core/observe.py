@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from .budget import expected_costs
@@ -10,22 +9,7 @@ from .config import Budget
 from .cost import CostModel
 from .gates import Gates, entropy
 from .groups import Coupling
-from .progress import CostProgress, GroupProgress, Metric
-from .report import Accuracy
-
-
-def accuracy(outputs: Tensor, labels: Tensor) -> Accuracy:
-    """Share of rows of `outputs` (N, classes) whose largest entry is the label (N,)."""
-    return Accuracy.of(int((outputs.argmax(dim=1) == labels).sum()), len(labels))
-
-
-def validation_metrics(outputs: Tensor, labels: Tensor) -> tuple[Metric, ...]:
-    """Accuracy with its interval, and mean cross entropy."""
-    share = accuracy(outputs, labels)
-    return (
-        Metric(name="validation_accuracy", value=share.value, low=share.low, high=share.high),
-        Metric(name="validation_loss", value=F.cross_entropy(outputs, labels).item(), higher_is_better=False),
-    )
+from .progress import CostProgress, GroupProgress
 
 
 def group_progress(coupling: Coupling, gates: Gates, k: float, mask: Tensor) -> tuple[GroupProgress, ...]:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
-from .gated import put, take
-from .groups import Active, Axes
+from .groups import Active, Dims
+from .slices import Indices, put, take
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
@@ -24,11 +24,10 @@ CLIP = 3.0  # of a gate's gradient, in root mean squares over all gates
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Update:
-    """One gradient: of the slice of parameter `name` at `rows` and `cols` (None: everything)."""
+    """One gradient: of the slice of parameter `name` at `indices`."""
 
     name: str
-    rows: Tensor | None
-    cols: Tensor | None
+    indices: Indices
     gradient: Tensor
 
 
@@ -51,7 +50,7 @@ class SlicedAdam:
         self.steps += 1
         with torch.no_grad():
             slices = [
-                [take(full[u.name], u.rows, u.cols) for u in updates]
+                [take(full[u.name], u.indices) for u in updates]
                 for full in (self.parameters, self.first, self.second)
             ]
             adam(
@@ -75,18 +74,18 @@ class SlicedAdam:
             )
             for full, parts in zip((self.parameters, self.first, self.second), slices, strict=True):
                 for u, part in zip(updates, parts, strict=True):
-                    if u.rows is not None or u.cols is not None:
-                        put(full[u.name], u.rows, u.cols, part)
+                    if any(index is not None for index in u.indices):
+                        put(full[u.name], u.indices, part)
 
-    def sliced(self, parameters: dict[str, Tensor], active: Active, axes: Mapping[str, Axes]) -> "SlicedAdam":
+    def sliced(self, parameters: dict[str, Tensor], active: Active, dims: Mapping[str, Dims]) -> "SlicedAdam":
         """The optimizer of the smaller `parameters`: moments follow the weights that stay.
 
-        `axes` are those of the full network's parameters.
+        `dims` are those of the full network's parameters.
         """
         smaller = SlicedAdam(parameters=parameters, weight_decay=self.weight_decay, steps=self.steps)
         for own, full in ((smaller.first, self.first), (smaller.second, self.second)):
             for name in own:
-                own[name] = take(full[name], *active.axes(axes[name])).clone()
+                own[name] = take(full[name], active.indices(dims[name])).clone()
         return smaller
 
 

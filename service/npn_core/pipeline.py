@@ -2,41 +2,42 @@
 
 import math
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, nn
 
-from .artifact import OutputFile, write_artifact
+from .artifact import Exported, OutputFile, export_model, write_documents
 from .budget import check_feasible
-from .catalogue import build, resolve_params
-from .config import Budget, Training
+from .catalogue import resolve_params
+from .config import Budget, CatalogueModel, Model, Training
 from .cost import CostModel, cost_model
-from .data import Data, check_preprocessing, load_dataset, load_test
-from .errors import InvalidInput
-from .gated import Network
-from .graph import NORMS, trace
-from .groups import find_groups
-from .observe import accuracy
+from .data import Batch, Data, inspect_dataset, load_dataset, load_test
+from .difference import Difference
+from .gated import Network, flat_outputs
+from .latency import measure
+from .objective import Outputs, named
+from .prepare import Prepared, prepare
 from .progress import Cost, DatasetInfo, GroupPlan, Metric, Plan, Progress, Stage
 from .recount import count
-from .report import Accuracies, Accuracy, ArchitectureDocument, Hardening, KeptUnits, Report, Versions
+from .report import ArchitectureDocument, Hardening, KeptUnits, Report, Versions
 from .schedule import Schedule
 from .step import gated_outputs
-from .surgery import write_back
+from .surgery import compact, write_back
 from .train import Trained, Trainer
+from .widths import layer_widths
 
 PROOF_SAMPLES = 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CompressJob:
-    """One job: `dataset` is a local file to read, `output` an existing empty folder for the artifact."""
+    """One job: `dataset` is a local file or folder to read, `output` an existing empty folder for the artifact."""
 
-    architecture: str
-    params: Mapping[str, str]
+    model: Model
     dataset: Path
     layout: str
     budget: Budget
@@ -55,19 +56,20 @@ class Outcome:
     train_time: float
 
 
-def plan(
-    architecture: str, params: Mapping[str, str], info: DatasetInfo, budget: Budget, training: Training
-) -> Plan:
-    """What the job comes to, without allocating a weight; raises InvalidInput, InfeasibleBudget."""
-    check_preprocessing(training.preprocessing, info)
-    with torch.device("meta"):
-        module = build(architecture, params, input_shape=info.input_shape, classes=info.classes, seed=0)
-        graph = trace(module, info.input_shape)
-    _check_batch_size(graph, training)
-    coupling = find_groups(graph)
-    dense, smallest = check_feasible(cost_model(graph, coupling), budget)
-    groups = tuple(GroupPlan(name=g.name, kind=g.kind.value, size=g.size) for g in coupling.groups)
-    return Plan(dense=dense, smallest=smallest, groups=groups, warnings=_warnings(dense, budget, training))
+def plan(model: Model, info: DatasetInfo, budget: Budget, training: Training) -> Plan:
+    """What the job comes to, before it trains; raises InvalidInput, InfeasibleBudget."""
+    prepared = prepare(model, info, training, weights=False)
+    costs = cost_model(prepared.graph, prepared.coupling)
+    dense, smallest = check_feasible(costs, budget, training.round_to)
+    groups = prepared.coupling.groups
+    return Plan(
+        dense=dense,
+        smallest=smallest,
+        groups=tuple(GroupPlan(name=g.name, kind=g.kind.value, size=g.size) for g in groups),
+        unpruned=prepared.coupling.unpruned,
+        prunable=costs.prunable,
+        warnings=_warnings(dense, budget, training),
+    )
 
 
 def compress(job: CompressJob, should_stop: Callable[[], bool]) -> Generator[Progress, None, Outcome]:
@@ -78,85 +80,101 @@ def compress(job: CompressJob, should_stop: Callable[[], bool]) -> Generator[Pro
     started = time.monotonic()
     training = job.training
     yield _between(job, Stage.PREPARE, epoch=0)
+    prepared = prepare(job.model, inspect_dataset(job.dataset, layout=job.layout), training)
+    network = Network(prepared.graph, prepared.coupling)
+    costs = cost_model(network.graph, network.coupling)
+    check_feasible(costs, job.budget, training.round_to)
     data = load_dataset(
-        job.dataset, layout=job.layout, preprocessing=training.preprocessing, seed=training.seed
+        job.dataset,
+        layout=job.layout,
+        preprocessing=training.preprocessing,
+        seed=training.seed,
+        inputs=prepared.input_names,
+        uploaded_trained=prepared.trained,
     )
-    shape, classes = data.info.input_shape, data.info.classes
-    module = build(job.architecture, job.params, input_shape=shape, classes=classes, seed=training.seed)
-    graph = trace(module, shape)
-    _check_batch_size(graph, training)
-    network = Network(graph, find_groups(graph))
-    costs = cost_model(graph, network.coupling)
-    check_feasible(costs, job.budget)
     trainer = Trainer(
         network=network,
         costs=costs,
         data=data,
+        objective=prepared.objective,
         budget=job.budget,
         training=training,
+        trained=prepared.trained,
         should_stop=should_stop,
     )
-    prepared = time.monotonic() - started
+    ready = time.monotonic() - started
     lines: list[Progress] = []
     trained = yield from _recorded(trainer.run(), lines)
     train_time = time.monotonic() - started
 
     yield _between(job, Stage.EXPORT, epoch=training.epochs)
-    report = _report(job, network, costs, data, trained, prepared)
-    files = write_artifact(
+    write_back(network, trained.active, trained.compact)
+    exported = export_model(job.output, trained.compact, _samples(data, 2), prepared.input_names)
+    report = _report(job, prepared, network, costs, data, trained, ready, exported)
+    files = write_documents(
         job.output,
-        trained.compact,
-        data.x_val[:1].expand(2, *shape).contiguous(),
-        architecture=_architecture(job, data.info, costs, trained),
+        architecture=_architecture(job, prepared, network, trained, exported),
         report=report,
         metrics=lines,
     )
     return Outcome(
         dense=report.dense,
         compact=report.compact,
-        metrics=_metrics(report.accuracies),
+        metrics=report.metrics,
         files=files,
         train_time=train_time,
     )
 
 
-def _check_batch_size(graph: fx.GraphModule, training: Training) -> None:
-    if training.batch_size == 1 and any(isinstance(module, NORMS) for module in graph.modules()):
-        raise InvalidInput(
-            "training.batch_size", "batch_size is 1; BatchNorm needs at least 2 samples to train on"
-        )
+def _samples(data: Data, number: int) -> tuple[Tensor, ...]:
+    """`number` validation samples, repeated where there are fewer."""
+    batch = next(iter(data.validation_batches(number)))
+    return tuple(x[torch.arange(number) % len(batch)].contiguous() for x in batch.x)
 
 
 def _report(
-    job: CompressJob, network: Network, costs: CostModel, data: Data, trained: Trained, prepared: float
+    job: CompressJob,
+    prepared: Prepared,
+    network: Network,
+    costs: CostModel,
+    data: Data,
+    trained: Trained,
+    ready: float,
+    exported: Exported,
 ) -> Report:
-    """The proof, measured on the compact network; `prepared` in seconds."""
-    dense, _ = check_feasible(costs, job.budget)
-    write_back(network, trained.active, trained.compact)
-    difference = largest_difference(network, trained, data.x_val[:PROOF_SAMPLES])
+    """The proof, measured on the compact network; `ready` in seconds."""
+    dense, _ = check_feasible(costs, job.budget, job.training.round_to)
+    difference = largest_difference(
+        network, trained, _samples(data, min(PROOF_SAMPLES, len(data.validation)))
+    )
+    metrics = _measure(job, prepared, network, data, trained)  # puts the dense weights into the network
+    whole = compact(network, network.everything, data.info.inputs)
     return Report(
         budget=job.budget,
         dense=dense,
-        compact=count(trained.compact, data.info.input_shape),
-        largest_difference=difference,
-        accuracies=_measure(network, trained, data, job),
+        compact=count(trained.compact, _samples(data, 1)),
+        largest_difference=difference.largest,
+        relative_difference=difference.relative,
+        onnx=exported.onnx,
+        latency=measure(whole.eval(), trained.compact, _samples(data, 64), job.training.threads),
+        unpruned=prepared.coupling.unpruned,
+        metrics=metrics,
         hardening=_hardening(trained, job.budget),
         preprocessing=data.preprocessing,
         dataset=data.info,
         training=job.training,
+        distillation=trained.distillation,
         seeds={"training": job.training.seed},
         versions=Versions.current(),
-        timings={"prepare": prepared}
+        timings={"prepare": ready}
         | {stage.value: seconds for stage, seconds in trained.meter.seconds.items()},
-        warnings=_warnings(dense, job.budget, job.training),
+        warnings=_warnings(dense, job.budget, job.training) + trained.warnings + exported.warnings,
     )
 
 
-def largest_difference(network: Network, trained: Trained, x: Tensor) -> float:
-    """Largest absolute difference between gated and compact outputs for `x` (N, *input shape)."""
-    with torch.no_grad():
-        compact = trained.compact(x)
-    return float((gated_outputs(network, x, trained.active) - compact).abs().max())
+def largest_difference(network: Network, trained: Trained, x: tuple[Tensor, ...]) -> Difference:
+    """The largest difference between gated and compact outputs for `x`, each (N, *input shape)."""
+    return Difference.of(gated_outputs(network, x, trained.active), _outputs(trained.compact, x))
 
 
 def _recorded(
@@ -174,21 +192,32 @@ def _recorded(
         yield progress
 
 
-def _measure(network: Network, trained: Trained, data: Data, job: CompressJob) -> Accuracies:
-    """Dense and compact accuracy; the one place that reads the test split."""
+def _measure(
+    job: CompressJob, prepared: Prepared, network: Network, data: Data, trained: Trained
+) -> tuple[Metric, ...]:
+    """What the network said as it came, dense and compact; the one place that reads the test split."""
     network.graph.load_state_dict(trained.dense)
-    x_test, y_test = load_test(job.dataset, layout=job.layout, preprocessing=data.preprocessing)
-    return Accuracies(
-        dense_validation=accuracy(network.evaluate(data.x_val), data.y_val),
-        dense_test=accuracy(network.evaluate(x_test), y_test),
-        compact_validation=accuracy(_outputs(trained.compact, data.x_val), data.y_val),
-        compact_test=accuracy(_outputs(trained.compact, x_test), y_test),
+    test = load_test(
+        job.dataset, layout=job.layout, preprocessing=data.preprocessing, inputs=prepared.input_names
     )
+    objective, own_teacher = prepared.objective, prepared.objective.kind == "distill"
+
+    def answers(compacted: bool, batches: Iterator[Batch]) -> Iterator[tuple[Outputs, Any]]:
+        for batch in batches:
+            dense = network.evaluate(batch.x) if own_teacher or not compacted else ()
+            outputs = _outputs(trained.compact, batch.x) if compacted else dense
+            yield outputs, dense[objective.output] if own_teacher else batch.y
+
+    measured = [named("received", trained.received)] if trained.received else []
+    for name, compacted in (("dense", False), ("compact", True)):
+        for split, batches in (("validation", data.validation_batches()), ("test", test.batches())):
+            measured.append(named(f"{name}_{split}", objective.measure(answers(compacted, batches))))
+    return tuple(metric for metrics in measured for metric in metrics)
 
 
-def _outputs(module: fx.GraphModule, x: Tensor, chunk: int = 1000) -> Tensor:
+def _outputs(module: nn.Module, x: tuple[Tensor, ...]) -> Outputs:
     with torch.no_grad():
-        return torch.cat([module(part) for part in torch.split(x, chunk)])
+        return flat_outputs(module(*x))
 
 
 def _hardening(trained: Trained, budget: Budget) -> Hardening:
@@ -202,14 +231,16 @@ def _hardening(trained: Trained, budget: Budget) -> Hardening:
 
 
 def _architecture(
-    job: CompressJob, info: DatasetInfo, costs: CostModel, trained: Trained
+    job: CompressJob, prepared: Prepared, network: Network, trained: Trained, exported: Exported
 ) -> ArchitectureDocument:
     mask = trained.hardened.mask
+    catalogue = job.model if isinstance(job.model, CatalogueModel) else None
     return ArchitectureDocument(
-        name=job.architecture,
-        params=resolve_params(job.architecture, job.params),
-        input_shape=info.input_shape,
-        classes=info.classes,
+        name=catalogue.name if catalogue else "uploaded",
+        params=resolve_params(catalogue.name, catalogue.params) if catalogue else {},
+        inputs=exported.inputs,
+        outputs=exported.outputs,
+        classes=prepared.info.classes,
         groups=tuple(
             KeptUnits(
                 name=group.name,
@@ -217,17 +248,9 @@ def _architecture(
                 size=group.size,
                 kept=tuple(mask[group.slice].nonzero().flatten().tolist()),
             )
-            for group in costs.coupling.groups
+            for group in network.coupling.groups
         ),
-    )
-
-
-def _metrics(accuracies: Accuracies) -> tuple[Metric, ...]:
-    names = ("dense_validation", "dense_test", "compact_validation", "compact_test")
-    shares: list[tuple[str, Accuracy]] = [(name, getattr(accuracies, name)) for name in names]
-    return tuple(
-        Metric(name=f"{name}_accuracy", value=share.value, low=share.low, high=share.high)
-        for name, share in shares
+        layers=layer_widths(network.graph, trained.compact),
     )
 
 

@@ -111,17 +111,41 @@ class Plan:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class InputInfo:
+    """One input of the network: `shape` of a sample as the network takes it (C,H,W or F), `dtype` as stored.
+
+    `name` is "x" where the dataset gives none.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetInfo:
     """What headers and labels tell of a dataset.
 
-    `input_shape` is the shape of one sample as the network takes it (C,H,W or F); `dtype` that of the
-    samples as stored ("uint8"); `notes` say what a user should know, for example which arrays are ignored.
+    `target` is "classes" (class numbers below `classes`), "values" (floats) or "none"; `target_shape` is that of
+    one sample's target: () for one class number, (H,W) for one per pixel.  `classes` is 0 unless there are any.
+    `notes` say what a user should know, for example which arrays are ignored.
     """
 
     train_samples: int
     validation_samples: int
     test_samples: int
-    input_shape: tuple[int, ...]
+    inputs: tuple[InputInfo, ...]
+    target: str
     classes: int
-    dtype: str
+    target_shape: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample of the first input."""
+        return self.inputs[0].shape
+
+    @property
+    def dtype(self) -> str:
+        """Type of the first input as stored ("uint8")."""
+        return self.inputs[0].dtype

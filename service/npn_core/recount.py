@@ -1,16 +1,20 @@
 """What a module costs, counted on the module itself and independently of the cost model that steered it."""
 
-import copy
-
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from .copies import fake_copy, fake_inputs
 from .progress import Cost
 
 
 def payload(module: nn.Module) -> dict[str, Tensor]:
-    """The tensors of model.safetensors: parameters and persistent buffers by name, shared ones once."""
+    """The tensors of model.safetensors: parameters and persistent buffers by name, shared ones once.
+
+    A tensor with several names has the first.
+    """
     seen: set[int] = set()
     tensors: dict[str, Tensor] = {}
     for name, tensor in module.state_dict(keep_vars=True).items():
@@ -20,15 +24,18 @@ def payload(module: nn.Module) -> dict[str, Tensor]:
     return tensors
 
 
-def count(module: nn.Module, input_shape: tuple[int, ...]) -> Cost:
+def count(module: nn.Module, inputs: tuple[Tensor, ...]) -> Cost:
     """Elements of parameters (tied ones once), multiply-adds of one sample, bytes of `payload`.
 
-    `input_shape` is that of one sample.  Multiply-adds are those of the convolution, linear and attention
-    products that PyTorch dispatches, without biases; padding counts, as it is multiplied.
+    `inputs` are a batch of one sample, (1, *shape) each, of any device: only shapes and types are read.
+    Multiply-adds are those of the convolution, matrix and attention products that PyTorch dispatches, without
+    biases; padding and masked positions count, as they are multiplied.
     """
-    shadow = copy.deepcopy(module).to("meta").eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        shadow(torch.empty(1, *input_shape, device="meta"))
+    mode = FakeTensorMode(allow_non_fake_inputs=True)  # a graph may hold constant tensors
+    shadow = fake_copy(module, mode)
+    # The kernels that fuse attention have no count on the CPU; MATH makes two products of it, as on paper.
+    with torch.no_grad(), mode, sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        shadow(*fake_inputs(inputs, mode))
     return Cost(
         params=sum(parameter.numel() for parameter in module.parameters()),
         macs=counter.get_total_flops() // 2,

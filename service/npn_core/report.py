@@ -9,10 +9,10 @@ from importlib.metadata import version
 from typing import TypeVar
 
 from .config import Budget, Training
-from .progress import Cost, DatasetInfo
+from .progress import Cost, DatasetInfo, Metric, Unpruned
 from .strict_json import DocumentError, from_json, to_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _Z_95 = 1.959963984540054  # the 97.5 % point of the standard normal distribution
 
 
@@ -24,33 +24,6 @@ def wilson(correct: int, total: int) -> tuple[float, float]:
     centre = (p + z2 / (2 * total)) / (1 + z2 / total)
     half = _Z_95 / (1 + z2 / total) * math.sqrt(p * (1 - p) / total + z2 / (4 * total**2))
     return max(0.0, centre - half), min(1.0, centre + half)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Accuracy:
-    """Share of samples classified rightly, between 0 and 1, with its 95 % interval."""
-
-    correct: int
-    total: int
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, correct: int, total: int) -> "Accuracy":
-        """From counts."""
-        low, high = wilson(correct, total)
-        return cls(correct=correct, total=total, value=correct / total, low=low, high=high)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Accuracies:
-    """The network with all units awake, and the compact one."""
-
-    dense_validation: Accuracy
-    dense_test: Accuracy
-    compact_validation: Accuracy
-    compact_test: Accuracy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,11 +72,50 @@ class Versions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Latency:
+    """Median time of one forward pass of `batch` samples, in milliseconds, over `runs` interleaved runs.
+
+    Each network in the memory format ("contiguous", "channels_last") in which it is faster.
+    """
+
+    batch: int
+    dense_ms: float
+    compact_ms: float
+    dense_format: str
+    compact_format: str
+    runs: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Latencies:
+    """Latency of the dense and the compact network with `threads` threads, by batch size."""
+
+    threads: int
+    entries: tuple[Latency, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OnnxCheck:
+    """model.onnx in ONNX Runtime against the compact network, on real samples, in batches of 1 and 2.
+
+    The differences are those of `Report`; `opset` is that of the default domain.
+    """
+
+    opset: int
+    largest_difference: float
+    relative_difference: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
     """report.json: what was asked, what came out, and the proof, recounted on the compact network.
 
     `largest_difference` is the largest absolute difference between the outputs of the gated network, with the
-    final weights written back, and of the compact one.  `seeds` are by use, `timings` in seconds by stage.
+    final weights written back, and of the compact one; `relative_difference` the largest relative to the
+    largest entry of its output.  `metrics` are those of the network as it came ("received_...", where it was
+    trained), of the dense one and of the compact one; `distillation` is the share that the dense network had in
+    stage 3's targets.  `onnx` is None where there is no model.onnx; `warnings` say why.  `unpruned`
+    is what was left whole.  `seeds` are by use, `timings` in seconds by stage.
     """
 
     format_version: int = FORMAT_VERSION
@@ -111,11 +123,16 @@ class Report:
     dense: Cost
     compact: Cost
     largest_difference: float
-    accuracies: Accuracies
+    relative_difference: float
+    onnx: OnnxCheck | None
+    latency: Latencies
+    unpruned: tuple[Unpruned, ...]
+    metrics: tuple[Metric, ...]
     hardening: Hardening
     preprocessing: AppliedPreprocessing
     dataset: DatasetInfo
     training: Training
+    distillation: float
     seeds: Mapping[str, int]
     versions: Versions
     timings: Mapping[str, float]
@@ -138,15 +155,45 @@ class KeptUnits:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class InputSpec:
+    """One input: its name, the shape of one sample, and the type of its elements ("float32", "int64")."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerWidths:
+    """The weight's shape of one layer before and after; `compact` is None where nothing of it stayed.
+
+    `type` is the module's ("Conv2d"), or "Parameter" for a parameter that no standard module holds.
+    `arguments` are the sizes to build the compact layer with ({"in_features": 300, "out_features": 87}).
+    """
+
+    name: str
+    type: str
+    dense: tuple[int, ...]
+    compact: tuple[int, ...] | None
+    arguments: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ArchitectureDocument:
-    """architecture.json: the network that was compressed, and which of its units stayed, per group."""
+    """architecture.json: the network that was compressed, which of its units stayed, and its new widths.
+
+    `name` is that of the catalogue, with its resolved `params`, or "uploaded".  `outputs` are their names in
+    order, as in model.onnx.  A user's own class, built with the widths of `layers`, loads model.safetensors.
+    """
 
     format_version: int = FORMAT_VERSION
     name: str
     params: Mapping[str, str]
-    input_shape: tuple[int, ...]
+    inputs: tuple[InputSpec, ...]
+    outputs: tuple[str, ...]
     classes: int
     groups: tuple[KeptUnits, ...]
+    layers: tuple[LayerWidths, ...]
 
 
 _Document = TypeVar("_Document", Report, ArchitectureDocument)

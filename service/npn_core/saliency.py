@@ -10,26 +10,32 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .gated import Network, take
+from .gated import Network
+from .groups import FIXED
 from .optimizer import Update
+from .slices import take
 
 
 def gate_gradients(network: Network, updates: list[Update]) -> Tensor:
     """d loss / d z (G,) float64 at the open gates of the sample that `updates` belong to; 0 elsewhere."""
-    gradients = torch.zeros(network.coupling.size, dtype=torch.float64)
+    coupling = network.coupling
+    gradients = torch.zeros(coupling.size, dtype=torch.float64)
     for update in updates:
-        axes = network.axes[update.name]
-        if axes.cols is None or update.gradient.dim() < 2:
-            continue
-        group = network.coupling.by_name[axes.cols]
-        weight = take(network.parameters[update.name].detach(), update.rows, update.cols)
-        own = (weight * update.gradient).transpose(0, 1).flatten(1).sum(dim=1).double()
-        units = torch.arange(group.size) if update.cols is None else update.cols
-        gradients.index_add_(0, units + group.offset, own)
-        if group.parent is not None:
-            parent = network.coupling.by_name[group.parent]
-            gradients.index_add_(0, units // group.per_parent + parent.offset, own)
+        for dim, axis in enumerate(network.dims[update.name]):
+            if axis is None or (update.name, dim) not in coupling.readers:
+                continue
+            weight = take(network.parameters[update.name].detach(), update.indices)
+            own = (weight * update.gradient).transpose(0, dim).flatten(1).sum(dim=1).double()
+            index = update.indices[dim]
+            units = coupling.axes[axis] if index is None else coupling.axes[axis][index]
+            _add(gradients, units, own)
+            _add(gradients, torch.where(units == FIXED, units, coupling.parent[units]), own)
     return gradients
+
+
+def _add(gradients: Tensor, units: Tensor, own: Tensor) -> None:
+    free = units != FIXED
+    gradients.index_add_(0, units[free], own[free])
 
 
 @dataclass(kw_only=True, slots=True)

@@ -26,6 +26,15 @@ class Schedule:
         plastic = round(epochs * (k.dense_fraction + k.plastic_fraction))
         return cls(epochs=epochs, dense=dense, plastic=plastic, k_start=k.start, k_end=k.end)
 
+    @property
+    def stage_epochs(self) -> dict[Stage, int]:
+        """How many epochs each stage has."""
+        return {
+            Stage.DENSE: self.dense,
+            Stage.PLASTIC: self.plastic - self.dense,
+            Stage.FINE_TUNE: self.epochs - self.plastic,
+        }
+
     def stage(self, epoch: int) -> Stage:
         """The stage of an epoch, counted from 0."""
         if epoch < self.dense:

@@ -3,17 +3,21 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .estimators import Estimator
-from .gated import Network, Noise, Pass, put, take
+from .gated import Network, Noise, Pass
 from .gates import Gates, logits
 from .groups import Active
 from .optimizer import Update
+from .slices import Indices, put, take
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Inputs = tuple[Tensor, ...]
+Loss = Callable[[tuple[Tensor, ...], Any], Tensor]
+"""The mean loss of a network's outputs against a target, of whatever kind the loss knows."""
 BATCHES_TRACKED = "num_batches_tracked"
 
 
@@ -32,20 +36,20 @@ class Sliced:
         self.network = network
         self.loss = loss
 
-    def evaluate(self, x: Tensor, y: Tensor, active: Active, noise: Noise) -> float:
+    def evaluate(self, x: Inputs, y: Any, active: Active, noise: Noise) -> float:
         """The loss alone: no gradients, running statistics untouched."""
         one = self.pass_(active, self.tensors(active), noise, update_stats=False)
         with torch.no_grad():
             return self.loss(self.network.run(x, one), y).item()
 
-    def observe(self, x: Tensor, active: Active, noise: Noise) -> None:
+    def observe(self, x: Inputs, active: Active, noise: Noise) -> None:
         """A forward pass in training mode that only moves BatchNorm's statistics of the active units."""
         tensors = self.tensors(active)
         with torch.no_grad():
             self.network.run(x, self.pass_(active, tensors, noise, update_stats=True))
         self.store(tensors, active)
 
-    def differentiate(self, x: Tensor, y: Tensor, active: Active, noise: Noise) -> Evaluation:
+    def differentiate(self, x: Inputs, y: Any, active: Active, noise: Noise) -> Evaluation:
         """The loss and the gradients of the active slices; BatchNorm's statistics of active units move."""
         network = self.network
         tensors = self.tensors(active)
@@ -54,9 +58,9 @@ class Sliced:
         gradients = _gradients(loss, list(leaves.values()))
         self.store(tensors, active)
         updates = [
-            Update(name=name, rows=rows, cols=cols, gradient=self.cut(gradient, rows, cols))
+            Update(name=name, indices=indices, gradient=self.cut(gradient, indices))
             for name, gradient in zip(leaves, gradients, strict=True)
-            for rows, cols in [active.axes(network.axes[name])]
+            for indices in [active.indices(network.dims[name])]
         ]
         return Evaluation(loss=loss.item(), updates=updates)
 
@@ -70,18 +74,18 @@ class Sliced:
         """The pass that `Network.run` makes."""
         return Pass(active=active, tensors=tensors, noise=noise, update_stats=update_stats)
 
-    def cut(self, value: Tensor, rows: Tensor | None, cols: Tensor | None) -> Tensor:
+    def cut(self, value: Tensor, indices: Indices) -> Tensor:
         """The active slice of a gradient or buffer of the pass: here it is one already."""
         return value
 
     def store(self, tensors: dict[str, Tensor], active: Active) -> None:
         """Write the active entries of the buffers that the pass has moved back, and count the batch."""
         for name, buffer in self.network.buffers.items():
-            rows, cols = active.axes(self.network.axes[name])
+            indices = active.indices(self.network.dims[name])
             if name.endswith(BATCHES_TRACKED):
                 buffer += 1
             else:
-                put(buffer, rows, cols, self.cut(tensors[name], rows, cols))
+                put(buffer, indices, self.cut(tensors[name], indices))
 
 
 class Masked(Sliced):
@@ -102,21 +106,22 @@ class Masked(Sliced):
         return Pass(active=network.everything, tensors=gated, noise=noise, update_stats=update_stats)
 
     def gate(self, name: str, tensor: Tensor, active: Active) -> Tensor:
-        """The tensor times the gates of its input units."""
-        _, cols = active.axes(self.network.axes[name])
-        if cols is None or tensor.dim() < 2:
-            return tensor
-        z = torch.zeros(tensor.shape[1], dtype=tensor.dtype).index_fill_(0, cols, 1)
-        return tensor * z.view(1, -1, *(1 for _ in tensor.shape[2:]))
+        """The tensor times the gates of the units that a layer reads along it."""
+        dims = self.network.dims[name]
+        for dim, index in enumerate(active.indices(dims)):
+            if index is not None and (name, dim) in self.network.coupling.readers:
+                z = torch.zeros(tensor.shape[dim], dtype=tensor.dtype).index_fill_(0, index, 1)
+                tensor = tensor * z.view([-1 if d == dim else 1 for d in range(tensor.dim())])
+        return tensor
 
-    def cut(self, value: Tensor, rows: Tensor | None, cols: Tensor | None) -> Tensor:
+    def cut(self, value: Tensor, indices: Indices) -> Tensor:
         """The active slice of a full-width gradient or buffer."""
-        return take(value, rows, cols)
+        return take(value, indices)
 
 
-def gated_outputs(network: Network, x: Tensor, active: Active) -> Tensor:
-    """Outputs (N, ...) in evaluation mode of the full network whose gates are open for `active`."""
-    masked = Masked(network, torch.nn.functional.cross_entropy)
+def gated_outputs(network: Network, x: Inputs, active: Active) -> tuple[Tensor, ...]:
+    """Outputs, each (N, ...), in evaluation mode of the full network whose gates are open for `active`."""
+    masked = Masked(network, lambda outputs, _: outputs[0])
     with torch.no_grad():
         return network.run(x, masked.pass_(active, masked.tensors(active), None, update_stats=False))
 
@@ -145,7 +150,7 @@ def gate_step(
     gates: Gates,
     k: float,
     estimator: Estimator,
-    batch: tuple[Tensor, Tensor],
+    batch: tuple[Inputs, Any],
     u: Tensor,
     noise: Noise,
 ) -> GateStep:

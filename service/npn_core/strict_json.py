@@ -1,5 +1,7 @@
 """Frozen dataclasses to JSON and back, strictly: no key may be unknown, missing or of another type.
 
+A union of dataclasses is told apart by its keys, so no two of its members may take the same ones.
+
 Numbers that JSON cannot write are the strings "Infinity", "-Infinity" and "NaN", as in protobuf's JSON;
 times are strings in ISO 8601.
 """
@@ -51,9 +53,11 @@ def _read(expected: Any, value: object, at: str, fill: bool) -> object:
     origin, arguments = typing.get_origin(expected), typing.get_args(expected)
     if dataclasses.is_dataclass(expected):
         return _read_dataclass(typing.cast(type, expected), value, at, fill)
-    if origin in (types.UnionType, typing.Union):  # only X | None appears
-        (inner,) = (argument for argument in arguments if argument is not types.NoneType)
-        return None if value is None else _read(inner, value, at, fill)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and types.NoneType in arguments:
+            return None
+        members = [argument for argument in arguments if argument is not types.NoneType]
+        return _read(members[0] if len(members) == 1 else _member(members, value, at), value, at, fill)
     if origin is tuple:
         items = _require(list, value, at)
         return tuple(_read(arguments[0], item, f"{at}[{index}]", fill) for index, item in enumerate(items))
@@ -84,6 +88,16 @@ def _read_dataclass(expected: type, value: object, at: str, fill: bool) -> objec
             raise DocumentError(f"{at} lacks the key {name!r}")
     values = {name: _read(types_of[name], item, f"{at}.{name}", fill) for name, item in pairs.items()}
     return typing.cast(object, expected(**values))
+
+
+def _member(members: list[type], value: object, at: str) -> type:
+    """The one dataclass of a union that takes the keys of `value`."""
+    keys = set(_require(dict, value, at))
+    fitting = [member for member in members if keys and keys <= {f.name for f in dataclasses.fields(member)}]
+    if len(fitting) != 1:
+        names = " or ".join(member.__name__ for member in members)
+        raise DocumentError(f"{at} with the keys {sorted(keys)} is no {names}")
+    return fitting[0]
 
 
 def _has_default(field: "dataclasses.Field[Any]") -> bool:

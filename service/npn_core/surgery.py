@@ -1,72 +1,149 @@
 """From a hard mask to a smaller module, and the way back for its weights."""
 
 import copy
+import operator
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from .gated import Network, put, take
-from .graph import IndexSelect, annotate
-from .groups import Active, Axes, Coupling
-
-# Attributes that repeat a module's sizes along rows and columns.
-_ROW_SIZES = ("out_channels", "out_features", "num_features")
-_COL_SIZES = ("in_channels", "in_features")
+from .gated import Network
+from .graph import CONVOLUTIONS, TRANSPOSED, Dim, IndexSelect, annotate, source, tensor_names
+from .groups import Active, Coupling, Dims, Follower
+from .progress import InputInfo
+from .slices import put, take
 
 
-def compact(network: Network, active: Active) -> fx.GraphModule:
+def compact(network: Network, active: Active, inputs: tuple[InputInfo, ...]) -> fx.GraphModule:
     """A copy of the network without its sleeping units: plain modules under the same names.
 
-    Computes what the gated network computes under `active`.  Where single features of a channel are gone, an
-    index_select picks the ones that stay.
+    Computes what the gated network computes under `active`; sizes in reshapes and the like follow.  Where single
+    features are gone, an index_select picks the ones that stay.
     """
     graph = copy.deepcopy(network.graph)
-    for target, axes in network.coupling.modules.items():
-        _shrink(graph.get_submodule(target), *active.axes(axes))
+    _shrink_tensors(graph, network, active)
+    for module in graph.modules():
+        _say_sizes(module)
     for node in list(graph.graph.nodes):
-        positions = active.positions.get(node.name)
-        if positions is not None:
-            _insert_select(graph, node, positions)
+        if node.name in network.coupling.selects:
+            _select(graph, node, active.picked(node.name))
+        elif isinstance(node.target, str) and isinstance(getattr(graph, node.target, None), IndexSelect):
+            _select(graph, node, None)
+        elif node.name in network.coupling.followers:
+            _follow(node, network.coupling.followers[node.name], active)
+    graph.graph.eliminate_dead_code()
     graph.recompile()
-    placeholder = next(node for node in graph.graph.nodes if node.op == "placeholder")
-    return annotate(graph, placeholder.meta["shape"])
+    return annotate(graph, inputs)
 
 
 def without_gates(graph: fx.GraphModule) -> Coupling:
     """The coupling of a network that has no gates left."""
-    nodes = list(graph.graph.nodes)
+    tensors = (*graph.named_parameters(remove_duplicate=False), *graph.named_buffers(remove_duplicate=False))
     return Coupling(
         groups=(),
-        modules={str(n.target): Axes(rows=None, cols=None) for n in nodes if n.op == "call_module"},
-        outputs={node.name: None for node in nodes},
+        axes=(),
+        tensors={name: (None,) * tensor.dim() for name, tensor in tensors},
+        values={node.name: _whole(node.meta["shape"]) for node in graph.graph.nodes},
+        readers=frozenset(),
+        followers={},
         selects={},
+        parent=torch.zeros(0, dtype=torch.int64),
+        closes=torch.zeros(0, dtype=torch.bool),
     )
+
+
+def _whole(shape: Any) -> Dims:
+    """No axis of a node's one tensor changes; () for anything else."""
+    return (None,) * len(shape) if shape and all(isinstance(dim, Dim) for dim in shape) else ()
 
 
 def write_back(network: Network, active: Active, smaller: nn.Module) -> None:
     """Write the weights and statistics of `compact(network, active)` into the full network."""
     full = network.parameters | network.buffers
+    tensors = dict((*smaller.named_parameters(), *smaller.named_buffers()))
     with torch.no_grad():
-        for name, value in smaller.state_dict().items():
-            rows, cols = active.axes(network.axes[name])
-            put(full[name].detach(), rows, cols, value)
+        for name, value in tensors.items():
+            if name in full and not _is_index(smaller, name):
+                put(full[name].detach(), active.indices(network.dims[name]), value.detach())
 
 
-def _shrink(module: nn.Module, rows: Tensor | None, cols: Tensor | None) -> None:
-    for name, parameter in list(module.named_parameters(recurse=False)):
-        smaller = take(parameter.detach(), rows, cols).contiguous()
-        setattr(module, name, nn.Parameter(smaller, requires_grad=parameter.requires_grad))
-    for name, buffer in list(module.named_buffers(recurse=False)):
-        setattr(module, name, take(buffer, rows, cols))
-    for index, attributes in ((rows, _ROW_SIZES), (cols, _COL_SIZES)):
-        for attribute in attributes:
-            if index is not None and hasattr(module, attribute):
-                setattr(module, attribute, len(index))
+def _is_index(module: nn.Module, name: str) -> bool:
+    return isinstance(module.get_submodule(name.rpartition(".")[0]), IndexSelect)
 
 
-def _insert_select(graph: fx.GraphModule, node: fx.Node, positions: Tensor) -> None:
-    name = f"{node.name}_kept"
-    graph.add_module(name, IndexSelect(positions))
-    with graph.graph.inserting_after(node):
-        selected = graph.graph.call_module(name, (node,))
-    node.replace_all_uses_with(selected, delete_user_cb=lambda user: user is not selected)
+def _shrink_tensors(graph: fx.GraphModule, network: Network, active: Active) -> None:
+    """Every tensor at its live positions; what was one tensor under several names stays one."""
+    smaller: dict[str, Tensor] = {}
+    for name, first in tensor_names(graph).items():
+        if _is_index(graph, name):
+            continue
+        path, _, attribute = name.rpartition(".")
+        owner = graph.get_submodule(path)
+        if first not in smaller:
+            tensor = getattr(owner, attribute)
+            value = take(tensor.detach(), active.indices(network.coupling.tensors[name])).contiguous()
+            is_parameter = isinstance(tensor, nn.Parameter)
+            smaller[first] = (
+                nn.Parameter(value, requires_grad=tensor.requires_grad) if is_parameter else value
+            )
+        setattr(owner, attribute, smaller[first])
+
+
+def _say_sizes(module: nn.Module) -> None:
+    """Attributes that repeat the sizes of a module's tensors."""
+    if isinstance(module, CONVOLUTIONS) and 1 < module.groups == module.in_channels:
+        # depthwise: a whole number of outputs for each input
+        per_channel = module.out_channels // module.in_channels
+        module.out_channels = module.weight.shape[0]
+        module.in_channels = module.groups = module.out_channels // per_channel
+    elif isinstance(module, CONVOLUTIONS):
+        module.out_channels, module.in_channels = (
+            module.weight.shape[0],
+            module.weight.shape[1] * module.groups,
+        )
+    elif isinstance(module, TRANSPOSED):
+        module.in_channels, module.out_channels = (
+            module.weight.shape[0],
+            module.weight.shape[1] * module.groups,
+        )
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, nn.Embedding):
+        module.embedding_dim = module.weight.shape[1]
+    elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+        sized = next((t for t in (module.weight, module.running_mean) if t is not None), None)
+        module.num_features = module.num_features if sized is None else len(sized)
+
+
+def _select(graph: fx.GraphModule, node: fx.Node, positions: Tensor | None) -> None:
+    """Pick the features that stay; nothing is left of a selection that picks all."""
+    if positions is None:
+        node.replace_all_uses_with(source(node))
+        graph.graph.erase_node(node)
+        graph.delete_submodule(str(node.target))
+    else:
+        graph.get_submodule(str(node.target)).index = positions
+
+
+def _follow(node: fx.Node, followers: tuple[Follower, ...], active: Active) -> None:
+    """Write the number of live units into the node's arguments."""
+    arguments: list[Any] = [list(a) if isinstance(a, list | tuple) else a for a in node.args]
+    for follower in followers:
+        live = active.count(follower.axis, follower.length)
+        count: int | fx.Node = live
+        if follower.item is None:
+            arguments[follower.argument] = count
+            continue
+        if follower.batched:
+            size = arguments[follower.argument][follower.item]
+            count = _times_batch(node, size, follower.length, live)
+        arguments[follower.argument][follower.item] = count
+    node.args = tuple(arguments)
+
+
+def _times_batch(node: fx.Node, size: fx.Node, length: int, count: int) -> fx.Node:
+    """size / length * count, where `size` is the batch size times `length`."""
+    graph = node.graph
+    with graph.inserting_before(node):
+        batch = graph.call_function(operator.floordiv, (size, length))
+        return graph.call_function(operator.mul, (batch, count))

@@ -5,22 +5,23 @@ together while multipliers drive the expected cost to the budget; then the gates
 exactly, and stage 3 fine-tunes the compact network on what the dense one says.
 """
 
+import copy
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx
 
 from .budget import Hardened, Multipliers, expected_costs, harden, uniform_probability
 from .config import Budget, Training
 from .cost import CostModel
-from .data import Data, batches, steps_per_epoch
-from .distillation import distillation_loss, soft_targets
+from .data import Batch, Data, steps_per_epoch
+from .distillation import Teacher, pupil_loss, share_of
 from .errors import Stopped, TrainingDiverged
 from .estimators import ESTIMATORS
 from .gated import Network, Noise
@@ -28,7 +29,8 @@ from .gates import Gates
 from .groups import Active
 from .masks import magnitude_scores, random_scores
 from .meter import Meter
-from .observe import cost_progress, group_progress, validation_metrics
+from .objective import Objective, Outputs, chance_warning, named, probe
+from .observe import cost_progress, group_progress
 from .optimizer import GateAdam, SlicedAdam
 from .progress import Metric, Progress, Stage
 from .saliency import Saliency, gate_gradients, initial_phi
@@ -67,7 +69,9 @@ class Trained:
     """What the loop returns: the compact network, and which units of the full one it was made of (`active`).
 
     `expected` by cost kind and `gate_entropy` in bits by group are those at hardening; `dense` is the full
-    network's state dict after stage 1.
+    network's state dict after stage 1, `received` what validation said before it, `warnings` what
+    a user should know of that, and `distillation` the share
+    that the dense network had in stage 3's targets.
     """
 
     compact: fx.GraphModule
@@ -76,11 +80,17 @@ class Trained:
     expected: dict[str, float]
     gate_entropy: dict[str, float]
     dense: dict[str, Tensor]
+    received: tuple[Metric, ...]
+    warnings: tuple[str, ...]
+    distillation: float
     meter: Meter
 
 
 class Trainer:
-    """One job's training: the state of the loop, and `run`, which may be called once."""
+    """One job's training: the state of the loop, and `run`, which may be called once.
+
+    `trained`: the network came with weights that are worth something.
+    """
 
     def __init__(
         self,
@@ -88,12 +98,15 @@ class Trainer:
         network: Network,
         costs: CostModel,
         data: Data,
+        objective: Objective,
         budget: Budget,
         training: Training,
+        trained: bool,
         should_stop: Callable[[], bool],
     ) -> None:
-        self.network, self.costs, self.data = network, costs, data
+        self.network, self.costs, self.data, self.objective = network, costs, data, objective
         self.budget, self.training, self.should_stop = budget, training, should_stop
+        self.trained = trained
         self.schedule = Schedule.of(training.epochs, training.k)
         self.generators = Generators.of(training.seed)
         self.estimator = ESTIMATORS[training.estimator]
@@ -102,15 +115,13 @@ class Trainer:
         self.adam = SlicedAdam(parameters=network.parameters, weight_decay=training.weight_decay)
         self.saliency, self.valuing = Saliency(), False
         self.multipliers = Multipliers(limits=budget.limits)
-        self.steps = steps_per_epoch(len(data.x_train), training.batch_size)
-        s = self.schedule
-        epochs = {
-            Stage.DENSE: s.dense,
-            Stage.PLASTIC: s.plastic - s.dense,
-            Stage.FINE_TUNE: s.epochs - s.plastic,
-        }
-        self.meter = Meter(ahead={stage: count * self.steps for stage, count in epochs.items()})
-        self.runner = Sliced(network, F.cross_entropy)
+        self.steps = steps_per_epoch(len(data.train), training.batch_size)
+        self.meter = Meter(
+            ahead={stage: count * self.steps for stage, count in self.schedule.stage_epochs.items()}
+        )
+        self.runner = Sliced(network, objective.loss)
+        self.teacher: Teacher | None = None
+        self.pupil = False
         self.metrics: tuple[Metric, ...] = ()
         self.k = math.inf
         self.open = torch.ones(network.coupling.size, dtype=torch.bool)
@@ -118,14 +129,17 @@ class Trainer:
     def run(self) -> Generator[Progress, None, Trained]:
         """Yields progress at least once an epoch; raises Stopped, TrainingDiverged."""
         network = self.network
+        self.begin()
+        received = self.metrics
+        warning = chance_warning(received, self.data.info.classes) if received else ""
+        yield replace(self.progress(-1, math.nan), warning=warning)
         for epoch in range(self.schedule.dense):
             self.valuing = epoch == self.schedule.dense - 1
             yield from self.epoch(epoch, self.dense_step)
         self.valuing = False
         dense = {name: tensor.clone() for name, tensor in network.graph.state_dict().items()}
-        share = 1.0 if self.training.distillation is None else self.training.distillation
-        teaches = self.schedule.dense > 0 and share > 0
-        teacher = network.evaluate(self.data.x_train) if teaches else None
+        share = self.appoint_teacher()
+        self.runner = Sliced(network, self.objective.loss)
         if self.training.mask == "learned":
             yield from self.plastic()
         else:
@@ -135,8 +149,8 @@ class Trainer:
         hardened = self.harden()
         self.open, self.k = hardened.mask, math.inf
         active = network.active(hardened.mask)
-        smaller = compact(network, active)
-        yield from self.fine_tune(smaller, active, teacher, share)
+        smaller = compact(network, active, self.data.info.inputs)
+        yield from self.fine_tune(smaller, active, share)
         return Trained(
             compact=smaller.eval(),
             active=active,
@@ -144,22 +158,33 @@ class Trainer:
             expected=expected,
             gate_entropy=gate_entropy,
             dense=dense,
+            received=received,
+            warnings=(warning,) if warning else (),
+            distillation=share,
             meter=self.meter,
         )
 
+    def begin(self) -> None:
+        """What the network says as it came, and, where it is its own teacher, its answers."""
+        if self.objective.kind == "distill":
+            self.teacher = self.make_teacher()
+            output, noise = self.objective.output, self.generators.noise
+            self.runner = Sliced(self.network, lambda outputs, _: probe(outputs, output, noise))
+        self.metrics = self.validate() if self.trained else ()
+
     def epoch(
-        self, epoch: int, step: Callable[[Tensor, Tensor, float], Evaluation]
+        self, epoch: int, step: Callable[[Batch, float], Evaluation]
     ) -> Generator[Progress, None, None]:
-        """One epoch of `step(x, y, progress within the stage)`, then a validation."""
+        """One epoch of `step(batch, progress within the stage)`, then a validation."""
         stage = self.schedule.stage(epoch)
         self.meter.pause()
         said = time.monotonic()
         loss = 0.0
-        for x, y in batches(self.data, self.training.batch_size, self.generators.order):
+        for batch in self.batches():
             if self.should_stop():
                 raise Stopped
-            loss = step(x, y, self.meter.done.get(stage, 0) / self.meter.ahead[stage]).loss
-            self.meter.lap(stage, len(x))
+            loss = step(batch, self.meter.done.get(stage, 0) / self.meter.ahead[stage]).loss
+            self.meter.lap(stage, len(batch))
             if not math.isfinite(loss):
                 raise TrainingDiverged(self.meter.step)
             if time.monotonic() - said > REPORT_SECONDS:
@@ -168,16 +193,39 @@ class Trainer:
         self.metrics = self.validate()
         yield self.progress(epoch, loss)
 
+    def batches(self) -> Iterator[Batch]:
+        """One epoch of training batches."""
+        return self.data.batches(self.training.batch_size, self.generators.order, self.training.augment)
+
+    def target(self, batch: Batch) -> Any:
+        """What the loss of stages 1 and 2 compares with."""
+        return self.teacher.answer(batch) if self.objective.kind == "distill" and self.teacher else batch.y
+
     # ---------------------------------------------------------------------------------- stage 1
 
-    def dense_step(self, x: Tensor, y: Tensor, progress: float) -> Evaluation:
-        """An ordinary step of the whole network."""
+    def dense_step(self, batch: Batch, progress: float) -> Evaluation:
+        """An ordinary step of the whole network; where it is its own teacher it only values its units."""
         network = self.network
-        evaluation = self.runner.differentiate(x, y, network.everything, self.noise())
+        evaluation = self.runner.differentiate(batch.x, self.target(batch), network.everything, self.noise())
         if self.valuing:
             self.saliency.add(gate_gradients(network, evaluation.updates))
-        self.adam.step(evaluation.updates, self.training.lr * half_cosine(progress, last=DENSE_LAST))
+        if self.objective.kind != "distill":
+            self.adam.step(evaluation.updates, self.training.lr * half_cosine(progress, last=DENSE_LAST))
         return evaluation
+
+    def appoint_teacher(self) -> float:
+        """Keep the dense network as the teacher of stage 3; returns its share in the targets."""
+        share = 0.0
+        if self.schedule.dense > 0 or self.trained:
+            share = share_of(self.training, trained=self.trained, metrics=self.metrics)
+        if share > 0 and self.teacher is None:
+            self.teacher = self.make_teacher()
+        return share
+
+    def make_teacher(self) -> Teacher:
+        """A copy of the dense network as it is, which later steps do not change."""
+        frozen = Network(copy.deepcopy(self.network.graph), without_gates(self.network.graph))
+        return Teacher(frozen, self.objective, self.data, self.training.augment)
 
     # ---------------------------------------------------------------------------------- stage 2
 
@@ -194,11 +242,12 @@ class Trainer:
         price = self.prices(uniform_probability(self.costs, self.budget))
         return initial_phi(self.saliency.total, price, center=PHI_CENTER, spread=PHI_SPREAD, limit=PHI_LIMIT)
 
-    def plastic_step(self, x: Tensor, y: Tensor, progress: float) -> Evaluation:
+    def plastic_step(self, batch: Batch, progress: float) -> Evaluation:
         """Weights move on the units that the sample opened; phi by the estimate and the multipliers' pull."""
         gates, self.k = self.gates, self.schedule.k(progress)
         u = torch.rand(len(gates.phi), generator=self.generators.gates, dtype=torch.float64)
-        result = gate_step(self.runner, gates, self.k, self.estimator, (x, y), u, self.noise())
+        pair = (batch.x, self.target(batch))
+        result = gate_step(self.runner, gates, self.k, self.estimator, pair, u, self.noise())
         self.adam.step(result.evaluation.updates, self.training.lr)
         pull = self.pull(progress)
         price = self.prices(gates.probabilities(self.k))
@@ -236,21 +285,26 @@ class Trainer:
             case "saliency":
                 scores = self.initial_phi()
             case _:
-                return harden(self.costs, self.budget, self.gates.harden(), self.gates.phi)
-        return harden(self.costs, self.budget, torch.ones_like(self.open), scores)
+                return self.repair(self.gates.harden(), self.gates.phi)
+        return self.repair(torch.ones_like(self.open), scores)
+
+    def repair(self, mask: Tensor, scores: Tensor) -> Hardened:
+        """The mask (G,) that meets the budget, from one that may not."""
+        return harden(self.costs, self.budget, mask, scores, self.training.round_to)
 
     # ---------------------------------------------------------------------------------- stage 3
 
     def fine_tune(
-        self, smaller: fx.GraphModule, active: Active, teacher: Tensor | None, share: float
+        self, smaller: fx.GraphModule, active: Active, share: float
     ) -> Generator[Progress, None, None]:
         """The compact network trains on, with the moments of the weights that stayed."""
+        full = self.network
         self.network = network = Network(smaller, without_gates(smaller))
-        self.adam = self.adam.sliced(network.parameters, active, self.runner.network.axes)
-        self.runner = Sliced(network, F.cross_entropy if teacher is None else distillation_loss)
-        if teacher is not None:
-            targets = soft_targets(teacher, self.data.y_train, share)
-            self.data = replace(self.data, y_train=targets)
+        self.adam = self.adam.sliced(network.parameters, active, full.dims)
+        self.pupil = self.teacher is not None and share > 0
+        self.runner = Sliced(
+            network, pupil_loss(self.objective, share) if self.pupil else self.objective.loss
+        )
         self.refresh_statistics()
         for epoch in range(self.schedule.plastic, self.schedule.epochs):
             yield from self.epoch(epoch, self.fine_tune_step)
@@ -258,14 +312,13 @@ class Trainer:
     def refresh_statistics(self) -> None:
         """Re-estimate BatchNorm's running statistics, which were gathered under sampled gates."""
         if any(name.endswith(BATCHES_TRACKED) for name in self.network.buffers):
-            for x, _ in islice(
-                batches(self.data, self.training.batch_size, self.generators.order), REFRESH_BATCHES
-            ):
-                self.runner.observe(x, self.network.everything, self.noise())
+            for batch in islice(self.batches(), REFRESH_BATCHES):
+                self.runner.observe(batch.x, self.network.everything, self.noise())
 
-    def fine_tune_step(self, x: Tensor, y: Tensor, progress: float) -> Evaluation:
+    def fine_tune_step(self, batch: Batch, progress: float) -> Evaluation:
         """An ordinary step of the compact network."""
-        evaluation = self.runner.differentiate(x, y, self.network.everything, self.noise())
+        target = (self.teacher.answer(batch), batch.y) if self.pupil and self.teacher else batch.y
+        evaluation = self.runner.differentiate(batch.x, target, self.network.everything, self.noise())
         rate = self.training.lr * FINE_TUNE_FIRST * half_cosine(progress)
         self.adam.step(evaluation.updates, rate)
         return evaluation
@@ -277,10 +330,17 @@ class Trainer:
         return Noise(generator=self.generators.noise)
 
     def validate(self) -> tuple[Metric, ...]:
-        """Accuracy and loss on the validation split of what hardening now would give."""
+        """The metrics on the validation split of what hardening now would give."""
         mask = self.gates.harden() if math.isfinite(self.k) else None
         active = self.network.everything if mask is None else self.network.active(mask)
-        return validation_metrics(self.network.evaluate(self.data.x_val, active), self.data.y_val)
+        return named("validation", self.objective.measure(self.answers(self.network, active)))
+
+    def answers(self, network: Network, active: Active) -> Iterator[tuple[Outputs, Any]]:
+        """The network's outputs and the targets of the validation split."""
+        for batch in self.data.validation_batches():
+            outputs = network.evaluate(batch.x, active)
+            own = self.teacher.ask(batch) if self.objective.kind == "distill" and self.teacher else batch.y
+            yield outputs, own
 
     def state_of_gates(self) -> tuple[dict[str, float], dict[str, float]]:
         """E[cost] by kind and the mean gate entropy in bits by group, as they are."""
@@ -290,7 +350,7 @@ class Trainer:
 
     def progress(self, epoch: int, loss: float) -> Progress:
         """The state of the loop in epoch `epoch`, counted from 0."""
-        stage = self.schedule.stage(epoch)
+        stage = self.schedule.stage(epoch) if epoch >= 0 else Stage.PREPARE
         stochastic = math.isfinite(self.k)
         mask = self.gates.harden() if stochastic else self.open
         probabilities = self.gates.probabilities(self.k) if stochastic else self.open.double()

@@ -8,6 +8,7 @@
     ├── EventsExpired         the watch resumes after an event that is no longer kept
     ├── LimitExceeded         a size, count or quota is exceeded
     ├── Unavailable           try again: draining, or a dependency does not answer
+    ├── TooSlow               what was asked takes longer than an answer may
     └── LostLease             this attempt is not the job's current one any more
 
 `rpc/status.py` maps each leaf to a gRPC status; a test fails when one is missing.
@@ -82,6 +83,12 @@ class Unavailable(ServiceError):
     """Try again: draining, or a dependency does not answer."""
 
     reason = "UNAVAILABLE"
+
+
+class TooSlow(ServiceError):
+    """What was asked takes longer than an answer may; asking again would not help."""
+
+    reason = "INSPECTION_TIMEOUT"
 
 
 class LostLease(ServiceError):

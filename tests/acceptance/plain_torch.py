@@ -19,7 +19,7 @@ def main() -> None:
     artifact, dataset = Path(sys.argv[1]), Path(sys.argv[2])
     report = json.loads((artifact / "report.json").read_text())
     arrays = np.load(dataset)
-    x = torch.from_numpy(arrays["x_test"]).float().reshape(-1, *report["dataset"]["input_shape"])
+    x = torch.from_numpy(arrays["x_test"]).float().reshape(-1, *report["dataset"]["inputs"][0]["shape"])
     how = report["preprocessing"]
     shape = (1, -1, 1, 1)
     mean, std = (torch.tensor(how[name]).view(shape) for name in ("mean", "std"))

@@ -21,6 +21,7 @@ ARTIFACT = {
     "SHA256SUMS",
     "architecture.json",
     "metrics.jsonl",
+    "model.onnx",
     "model.pt2",
     "model.safetensors",
     "report.json",
@@ -34,7 +35,12 @@ def blocks(language: str) -> list[str]:
 
 def commands() -> list[str]:
     """Every `npn` command that the README shows."""
-    return [line for block in blocks("sh") for line in block.splitlines() if line.startswith("npn ")]
+    return [
+        line
+        for block in blocks("sh")
+        for line in block.replace("\\\n", "").splitlines()
+        if line.startswith("npn ")
+    ]
 
 
 @pytest.fixture
@@ -69,13 +75,21 @@ def files(folder: Path) -> set[str]:
 
 def test_the_sdk_example_and_the_loading_of_its_artifact(server: ServerProcess, folder: Path) -> None:
     """The job succeeds within the budget, and plain torch runs what was downloaded."""
-    example, loading = blocks("python")
+    example, _, loading = blocks("python")
     assert example.count(SERVER) == 1
     said = run([sys.executable, "-c", example.replace(SERVER, server.address)], folder)
     dense, compact = re.search(r"^([\d,]+) -> ([\d,]+) parameters$", said, re.MULTILINE).groups()
     assert int(compact.replace(",", "")) <= 1_000 < int(dense.replace(",", ""))
     assert files(folder / "out/sdk") == ARTIFACT
     assert run([sys.executable, "-c", loading], folder).strip() == "torch.Size([5, 10])"
+
+
+def test_the_example_of_an_own_network(server: ServerProcess, folder: Path) -> None:
+    """A module goes out and a smaller one within the budget comes back."""
+    _, example, _ = blocks("python")
+    assert example.count(SERVER) == 1
+    said = run([sys.executable, "-c", example.replace(SERVER, server.address)], folder)
+    assert 0 < int(said) <= 1_000
 
 
 def test_the_command_line_example(server: ServerProcess, folder: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from job_samples import RESULT, create, lease
 
 from npn_service.errors import AlreadyExists, InvalidRequest, NotFound, WrongState
-from npn_service.jobs.model import DatasetRef, FileSpec, Upload, UploadState
+from npn_service.jobs.model import DatasetRef, FileSpec, ModelRef, Upload, UploadState
 from npn_service.jobs.store import JobStore
 
 FILES = (FileSpec(path="b", size=2, sha256="b" * 64), FileSpec(path="a", size=1, sha256="a" * 64))
@@ -136,6 +136,44 @@ def test_an_object_stays_while_a_job_needs_it(open_store: Callable[..., JobStore
     with pytest.raises(NotFound):
         store.get_upload(owner="local", upload_id=done.id)
     assert store.list_garbage() == [f"objects/local/{done.id}/"]
+
+
+def test_a_model_stays_beside_its_dataset(open_store: Callable[..., JobStore]) -> None:
+    """Both objects of an unfinished job are kept; when it is done both may go, and one that is used stays."""
+    store = open_store(object_lifetime=timedelta(0))
+    dataset, model = complete(store, begin(store)), complete(store, begin(store, files=FILES[:1]))
+    uses = {
+        "dataset": DatasetRef(uri=f"objects/{dataset.id}"),
+        "model": ModelRef(uri=f"objects/{model.id}"),
+    }
+    create(store, **uses)
+    create(store, model=uses["model"])
+    store.expire_objects()
+    job = lease(store)
+    assert job.spec.model == uses["model"]
+    store.finish_job(job_id=job.id, attempt=1, result=RESULT)
+    store.expire_objects()
+    with pytest.raises(NotFound):
+        store.get_object(owner="local", object_id=dataset.id)
+    assert store.get_object(owner="local", object_id=model.id) == FILES[:1]
+    job = lease(store)
+    store.finish_job(job_id=job.id, attempt=1, result=RESULT)
+    store.expire_objects()
+    with pytest.raises(NotFound):
+        store.get_object(owner="local", object_id=model.id)
+
+
+def test_a_job_without_its_model_is_not_queued(store: JobStore) -> None:
+    """Another owner's model refuses the job, naming the model, and leaves nothing."""
+    mine, other = complete(store, begin(store)), complete(store, begin(store, owner="alice"))
+    with pytest.raises(InvalidRequest) as refused:
+        create(
+            store,
+            dataset=DatasetRef(uri=f"objects/{mine.id}"),
+            model=ModelRef(uri=f"objects/{other.id}"),
+        )
+    assert refused.value.violations[0].field == "job.model.uri"
+    assert sum(store.count_by_state().values()) == 0
 
 
 def test_each_use_begins_the_lifetime_anew(store: JobStore) -> None:

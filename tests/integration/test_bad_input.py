@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 import pytest
 from server_process import ServerProcess
-from wire import SECONDS, Stub, connect, create, job_on, npz, refused, upload
+from wire import SECONDS, Refusal, Stub, connect, create, job_on, npz, refused, upload
 
 from npn.v1 import compression_pb2 as pb
 
@@ -130,6 +130,56 @@ def test_a_wrong_dataset_is_refused(stub: Stub, case: tuple[str, bytes, str]) ->
     assert named in answer.message
     assert "/" not in answer.message  # no path of the server
     assert jobs(stub) == before
+
+
+def refused_model(stub: Stub, dataset: str, model: str) -> Refusal:
+    """How a job on a network of the caller's own is refused; such a job says what its images are."""
+    training = pb.Training(epochs=2, preprocessing=pb.Preprocessing(mode="none"))
+    job = job_on(dataset, model=pb.Model(uri=model), training=training)
+    return refused(stub.CreateJob, pb.CreateJobRequest(job=job))
+
+
+BAD_MODELS = {
+    "a text file": b"not an archive, whatever its name says",
+    "an empty file": b"",
+    "a zip without a network": npz(),
+    "half an archive": npz()[:-200],
+}
+
+
+@pytest.mark.parametrize("data", BAD_MODELS.values(), ids=BAD_MODELS.keys())
+def test_a_wrong_model_is_refused(server: ServerProcess, stub: Stub, uri: str, data: bytes) -> None:
+    """A file that is no archive of torch.export names model.uri, no path of the server, and leaves no job."""
+    before = jobs(stub)
+    answer = refused_model(stub, uri, upload(stub, data, "net.pt2"))
+    assert (answer.code, answer.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ("job.model.uri",))
+    assert str(server.data_dir) not in answer.message
+    assert jobs(stub) == before
+
+
+@pytest.mark.parametrize(
+    ("own", "right"),
+    [
+        ("", "objects/{id}"),
+        ("objects/none", "does not exist"),
+        ("objects/../../x", "does not exist"),
+        ("/etc/passwd", "objects/{id}"),
+        ("file:///etc/passwd", "objects/{id}"),
+        ("s3://bucket/net.pt2", "upload the file"),
+    ],
+)
+def test_a_model_elsewhere_is_refused(stub: Stub, uri: str, own: str, right: str) -> None:
+    """What names no object of the caller names model.uri and what would be right."""
+    answer = refused_model(stub, uri, own)
+    assert (answer.code, answer.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ("job.model.uri",))
+    assert right in answer.message
+
+
+def test_a_dataset_given_as_a_model_is_refused(stub: Stub, uri: str) -> None:
+    """And a model given as a dataset names the dataset."""
+    assert refused_model(stub, uri, uri).fields == ("job.model.uri",)
+    model = upload(stub, b"a model", "net.pt2")
+    assert refused_model(stub, model, model).fields == ("job.dataset.uri",)
 
 
 @pytest.mark.parametrize("kind", ["max_params", "max_macs", "max_bytes"])

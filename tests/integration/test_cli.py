@@ -131,6 +131,40 @@ def test_detach_and_dry_run(scripted: ScriptedServer, capsys: pytest.CaptureFixt
     assert not scripted.requests["WatchJob"]
 
 
+def test_what_training_is_told(scripted: ScriptedServer) -> None:
+    """Suffixes of numbers, loss, output, augmentation, rounding and preprocessing arrive as fields."""
+    options = "--max-macs 20M --max-bytes 1.5k --augment crop-flip --loss mse --output 1 --round-to 8"
+    options += " --from-scratch --input-mean 0.5,0.4 --input-std 0.2,0.1"
+    assert npn(*COMPRESS[:-1], "10k", *options.split(), "--detach") == 0
+    sent = scripted.requests["CreateJob"][0].job
+    assert (sent.budget.max_params, sent.budget.max_macs, sent.budget.max_bytes) == (10_000, 20_000_000, 1500)
+    training = sent.training
+    assert (training.augment, training.loss, training.output) == ("crop-flip", "mse", "1")
+    assert (training.round_to, training.from_scratch) == (8, True)
+    asked = training.preprocessing
+    assert (asked.mode, asked.scale, [*asked.mean], [*asked.std]) == ("fixed", 1.0, [0.5, 0.4], [0.2, 0.1])
+
+
+def test_a_model_of_the_callers_own(scripted: ScriptedServer, tmp_path: Path) -> None:
+    """A .pt2 file is uploaded, a URI sent as it is."""
+    (tmp_path / "net.pt2").write_bytes(b"weights")
+    for model in (str(tmp_path / "net.pt2"), "objects/9"):
+        assert npn("compress", model, *COMPRESS[2:], "--detach") == 0
+    assert [request.job.model.uri for request in scripted.requests["CreateJob"]] == ["objects/1", "objects/9"]
+
+
+def test_dry_run_tells_what_stays_whole(scripted: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """Groups with their sizes, the prunable share, and each reason once with the names it is true of."""
+    plan = pb.Plan(prunable=0.625, groups=[pb.GroupPlan(name="conv1", kind="channel", size=16)])
+    for name in ("stem", "head"):
+        plan.unpruned.add(name=name, size=64, reason="LayerNorm reads it")
+    scripted.job = pb.Job(plan=plan)
+    assert npn(*COMPRESS, "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert "units that can go: conv1 16 channels (62.5% of the parameters)" in out
+    assert "stays whole: stem 64, head 64: LayerNorm reads it" in out
+
+
 @pytest.mark.parametrize(
     ("state", "error", "code", "said"),
     [
@@ -178,6 +212,10 @@ def test_exit_codes_of_errors(
         ["compress", "mlp", "--dataset", "objects/1", "--max-params", "many"],
         ["compress", "mlp", "--dataset", "objects/1", "--param", "hidden"],
         ["compress", "net.pt2", "--dataset", "objects/1", "--max-params", "5"],
+        ["compress", "objects/2", "--param", "hidden=3", "--dataset", "objects/1", "--max-params", "5"],
+        ["compress", "mlp", "--dataset", "objects/1", "--max-params", "1.0005k"],
+        ["compress", "mlp", "--dataset", "objects/1", "--max-params", "5", "--input-mean", "0.5,x"],
+        [*COMPRESS, "--preprocessing", "none", "--input-scale", "2"],
         ["squeeze"],
     ],
 )

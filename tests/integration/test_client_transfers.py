@@ -8,7 +8,7 @@ import pytest
 from scripted_server import ScriptedServer, job
 
 from npn.v1 import compression_pb2 as pb
-from npn_client import Budget, Client, Dataset, TransferFailed
+from npn_client import Budget, Client, Dataset, InvalidArgument, TransferFailed
 
 DATA = bytes(range(256)) * 20  # 5,120 bytes: six chunks
 
@@ -88,6 +88,40 @@ def test_an_upload_of_an_earlier_run_is_continued(
     assert scripted.stored["uploads/9"] == DATA
     assert [request.offset for request in scripted.requests["WriteObject"]] == [3000]
     assert not scripted.requests["CreateUpload"]
+
+
+def test_a_folder_is_one_object(scripted: ScriptedServer, client: Client, tmp_path: Path) -> None:
+    """Every file of it is sent under its relative path, each resumed by itself."""
+    (tmp_path / "data/train").mkdir(parents=True)
+    (tmp_path / "data/train/0.parquet").write_bytes(DATA)
+    (tmp_path / "data/test.parquet").write_bytes(DATA[::-1])
+    scripted.cuts.extend([1000, 2000, 0])
+    submit(client, tmp_path / "data")
+    assert scripted.stored["uploads/1/train/0.parquet"] == DATA
+    assert scripted.stored["uploads/1/test.parquet"] == DATA[::-1]
+    assert scripted.requests["CreateJob"][0].job.dataset.uri == "objects/1"
+
+
+def test_a_model_file_is_uploaded_beside_the_dataset(
+    scripted: ScriptedServer, client: Client, dataset: Path, tmp_path: Path
+) -> None:
+    """A .pt2 and the dataset become an object each; URIs of either are sent as they are."""
+    (tmp_path / "net.pt2").write_bytes(b"weights")
+    budget = Budget(max_params=10)
+    client.compress(str(tmp_path / "net.pt2"), dataset=dataset, budget=budget)
+    client.compress("s3://models/net.pt2", dataset="objects/7", budget=budget)
+    first, second = (request.job for request in scripted.requests["CreateJob"])
+    assert (first.model.uri, first.dataset.uri) == ("objects/1", "objects/2")
+    assert (scripted.stored["uploads/1"], scripted.stored["uploads/2"]) == (b"weights", DATA)
+    assert (second.model.uri, second.dataset.uri) == ("s3://models/net.pt2", "objects/7")
+
+
+def test_a_model_that_is_no_file_is_refused_here(scripted: ScriptedServer, client: Client) -> None:
+    """A missing archive names its field before anything is sent."""
+    with pytest.raises(InvalidArgument, match=r"absent\.pt2") as raised:
+        client.compress("absent.pt2", dataset="objects/7", budget=Budget(max_params=10))
+    assert raised.value.violations[0].field == "job.model.uri"
+    assert not scripted.requests
 
 
 def test_known_bytes_are_not_sent(scripted: ScriptedServer, client: Client, dataset: Path) -> None:

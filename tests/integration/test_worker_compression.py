@@ -75,7 +75,7 @@ def test_the_inspector_plans_and_refuses(tmp_path: Path) -> None:
     inspector = Inspector()
     inspector.start()
 
-    async def ask() -> list[Inspected]:
+    async def ask() -> list[Inspected | None]:
         asked = (inspector.inspect(Inspection(spec=spec, dataset=path)) for spec, path in questions)
         return await asyncio.gather(*asked)
 
@@ -83,9 +83,10 @@ def test_the_inspector_plans_and_refuses(tmp_path: Path) -> None:
         fine, *refused = asyncio.run(ask())
     finally:
         inspector.stop()
+    assert fine is not None
     assert fine.plan is not None
     assert fine.plan.dataset.input_shape == (6,)
     assert fine.plan.plan.dense.params == 6 * 8 + 8 + 8 * 2 + 2
-    fields = [answer.error.field for answer in refused if answer.error is not None]
+    fields = [answer.error.field for answer in refused if answer and answer.error]
     assert fields == ["dataset.uri", "model.architecture.name", "budget.max_params"]
     assert not worker_pids()

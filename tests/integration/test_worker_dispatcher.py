@@ -14,8 +14,8 @@ from job_samples import RESULT
 from worker_lab import OWNER, TESTS, Lab, alive, wait_until, worker_pids
 
 from npn_service.errors import LostLease, Unavailable
-from npn_service.jobs.manager import JobManager
-from npn_service.jobs.model import DatasetRef, Job, State
+from npn_service.jobs.manager import Inputs, JobManager
+from npn_service.jobs.model import Job, JobSpec, State
 from npn_service.jobs.sql_store import SqlJobStore
 from npn_service.worker import child
 
@@ -144,8 +144,8 @@ class _Forgetful:
     def __init__(self, manager: JobManager) -> None:
         self._manager = manager
 
-    def dataset_path(self, *, owner: str, dataset: DatasetRef) -> Path:
-        return self._manager.dataset_path(owner="somebody else", dataset=dataset)
+    def inputs(self, *, owner: str, spec: JobSpec) -> Inputs:
+        return self._manager.inputs(owner="somebody else", spec=spec)
 
 
 @pytest.mark.parametrize("script", ["obey", "sleep", "hold"])

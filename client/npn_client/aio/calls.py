@@ -7,14 +7,15 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from npn_client import decode, transfer
+from npn_client import decode, exporting, transfer
 from npn_client._pb import pb
 from npn_client.errors import ClientError
 from npn_client.model import ArtifactFile, Event, JobSnapshot
 from npn_client.retry import Resumption
-from npn_client.spec import Dataset
+from npn_client.spec import Architecture, Dataset, ModelArchive
 from npn_client.watching import SILENCE, WatchCursor
 
 from .connection import AsyncConnection
@@ -72,38 +73,56 @@ class AsyncCalls:
                 return
             request.page_token = page.next_page_token
 
+    async def store_model(
+        self,
+        model: str | Path | Architecture | ModelArchive | exporting.TorchModel,
+        example_inputs: exporting.ExampleInputs | None,
+    ) -> Architecture | ModelArchive:
+        """The model by name or with a URI that the server can read; exports a module, uploads an archive."""
+        with TemporaryDirectory(prefix="npn-") as folder:
+            found = await asyncio.to_thread(exporting.prepare, model, example_inputs, Path(folder))
+            if isinstance(found, Architecture) or found.local_path is None:
+                return found
+            return ModelArchive(await self._upload(found.local_path, "job.model.uri", folders=False))
+
     async def store(self, dataset: str | Path | Dataset) -> Dataset:
-        """The dataset with a URI that the server can read; uploads a local file."""
+        """The dataset with a URI that the server can read; uploads a local file or folder."""
         if not isinstance(dataset, Dataset):
             dataset = Dataset(dataset)
         if dataset.local_path is None:
             return dataset
         return Dataset(await self._upload(dataset.local_path, "job.dataset.uri"), layout=dataset.layout)
 
-    async def _upload(self, source: Path, field: str) -> str:
+    async def _upload(self, source: Path, field: str, *, folders: bool = True) -> str:
+        """Send a file or a folder, or what the server lacks of it; returns the object."""
         call = self.connection.call
-        file = await asyncio.to_thread(transfer.LocalFile.read, source, field)
-        upload = file.unfinished((await call("ListUploads", pb.ListUploadsRequest())).uploads)
+        local = await asyncio.to_thread(transfer.LocalObject.read, source, field, folders=folders)
+        upload = local.unfinished((await call("ListUploads", pb.ListUploadsRequest())).uploads)
         if upload is None:
-            upload = await call("CreateUpload", file.create_request(str(uuid.uuid4())))
+            upload = await call("CreateUpload", local.create_request(str(uuid.uuid4())))
         else:
             upload = await call("GetUpload", pb.GetUploadRequest(name=upload.name))
         if upload.state == pb.UPLOAD_STATE_OPEN:
-            await self._send(upload, file)
-            upload = await call("CompleteUpload", pb.CompleteUploadRequest(name=upload.name))
+            for file in local.files:
+                await self._send(upload, file)
+            complete = pb.CompleteUploadRequest(name=upload.name)
+            upload = await call("CompleteUpload", complete, timeout=transfer.TIMEOUT)  # it hashes every byte
         return str(upload.object)
 
     async def _send(self, upload: pb.Upload, file: transfer.LocalFile) -> None:
         call = self.connection.call
-        resumption = Resumption(upload.files[0].committed)
-        while upload.files[0].committed < file.size:
+        committed = file.committed(upload)
+        resumption = Resumption(committed)
+        while committed < file.size:
             failure = None
             try:
-                await call("WriteObject", file.write_requests(upload), timeout=transfer.TIMEOUT)
+                requests = file.write_requests(upload, committed)
+                answer = await call("WriteObject", requests, timeout=transfer.TIMEOUT)
+                committed = answer.committed
             except ClientError as error:
                 failure = error
-            upload = await call("GetUpload", pb.GetUploadRequest(name=upload.name))
-            committed = upload.files[0].committed
+                upload = await call("GetUpload", pb.GetUploadRequest(name=upload.name))
+                committed = file.committed(upload)
             if committed < file.size:
                 await asyncio.sleep(resumption.after(committed, failure))
 

@@ -6,16 +6,19 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from npn_client import decode, encode
 from npn_client._pb import pb
 from npn_client.model import ArchitectureInfo, JobSnapshot, JobState, Plan, ServerInfo
-from npn_client.spec import Architecture, Budget, Dataset, Resources, Training
+from npn_client.spec import Architecture, Budget, Dataset, ModelArchive, Resources, Training
 
 from .calls import AsyncCalls
 from .connection import AsyncConnection
 from .job import AsyncJob
+
+if TYPE_CHECKING:
+    from npn_client.exporting import ExampleInputs, TorchModel
 
 
 class AsyncClient:
@@ -45,10 +48,11 @@ class AsyncClient:
 
     async def compress(
         self,
-        model: str | Architecture,
+        model: str | Path | Architecture | ModelArchive | TorchModel,
         *,
         dataset: str | Path | Dataset,
         budget: Budget,
+        example_inputs: ExampleInputs | None = None,
         training: Training | None = None,
         labels: Mapping[str, str] | None = None,
         resources: Resources | None = None,
@@ -58,7 +62,7 @@ class AsyncClient:
     ) -> AsyncJob:
         """Queue a compression and return its handle; as in `Client`."""
         request = encode.create_job_request(
-            model,
+            await self._calls.store_model(model, example_inputs),
             dataset=await self._calls.store(dataset),
             budget=budget,
             training=training,
@@ -72,15 +76,16 @@ class AsyncClient:
 
     async def plan(
         self,
-        model: str | Architecture,
+        model: str | Path | Architecture | ModelArchive | TorchModel,
         *,
         dataset: str | Path | Dataset,
         budget: Budget,
+        example_inputs: ExampleInputs | None = None,
         training: Training | None = None,
     ) -> Plan:
         """What `compress` would come to.  Queues nothing."""
         request = encode.create_job_request(
-            model,
+            await self._calls.store_model(model, example_inputs),
             dataset=await self._calls.store(dataset),
             budget=budget,
             training=training,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 import click
 
 from npn_client.model import JobState, Plan
-from npn_client.spec import Architecture, Budget, Dataset, Training
+from npn_client.spec import Architecture, Budget, Dataset, ModelArchive, Training, named_model
 
 from . import documents, tables, text
 from .display import picture
@@ -19,7 +20,7 @@ from .exits import Exit
 from .follow import finish, follow, hint
 from .options import Session, budget_options, connected, pairs, training_options
 
-CHECKING = "sending and checking the dataset"
+CHECKING = "sending and checking model and dataset"
 OUT = click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -55,10 +56,15 @@ def npn() -> None:
 
 @npn.command()
 @click.argument("model")
-@click.option("--dataset", required=True, help="A file, s3://BUCKET/KEY or objects/ID.")
+@click.option("--dataset", required=True, help="A file, a folder of Parquet, s3://BUCKET/KEY or objects/ID.")
 @click.option("--layout", default="", help="NHWC for images whose channels come last.")
 @click.option(
-    "--param", "params", multiple=True, callback=pairs, metavar="KEY=VALUE", help="Of the model; repeatable."
+    "--param",
+    "params",
+    multiple=True,
+    callback=pairs,
+    metavar="KEY=VALUE",
+    help="Of a network of the catalogue; repeatable.",
 )
 @budget_options
 @training_options
@@ -87,17 +93,21 @@ def compress(
     detach: bool,
     dry_run: bool,
 ) -> Exit:
-    """Compress MODEL, a network of the catalogue (`npn models`)."""
-    architecture, source = Architecture(model, params), Dataset(dataset, layout=layout)
+    """Compress MODEL.
+
+    It is a network of the catalogue (`npn models`) or one of your own: a .pt2 file that torch.export wrote,
+    s3://BUCKET/KEY or objects/ID.
+    """
+    network, source = _network(model, params), Dataset(dataset, layout=layout)
     with session.connect() as client:
         if dry_run:
             with session.busy(CHECKING):
-                plan = client.plan(architecture, dataset=source, budget=budget, training=training)
-            _show_plan(session, plan, f"{model} on {Path(dataset).name}")
+                plan = client.plan(network, dataset=source, budget=budget, training=training)
+            _show_plan(session, plan, f"{network.name} on {Path(dataset).name}")
             return Exit.OK
         with session.busy(CHECKING):
             job = client.compress(
-                architecture,
+                network,
                 dataset=source,
                 budget=budget,
                 training=training,
@@ -215,6 +225,15 @@ def models(session: Session) -> None:
             click.echo(documents.line("architecture", info))
     else:
         session.console.print(tables.architectures(listed))
+
+
+def _network(model: str, params: Mapping[str, str]) -> Architecture | ModelArchive:
+    network = named_model(model)
+    if isinstance(network, Architecture):
+        return replace(network, params=params)
+    if network is None or params:
+        raise click.UsageError("--param goes with networks of the catalogue; an archive is as it is")
+    return network
 
 
 def _show_plan(session: Session, plan: Plan, title: str) -> None:

@@ -1,9 +1,11 @@
 """Options that commands share, and what they become."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from rich.console import Console
 
 from npn_client.client import Client
 from npn_client.errors import ClientError
-from npn_client.spec import Budget, KSchedule, Training
+from npn_client.spec import Budget, KSchedule, Preprocessing, Training
 
 from . import documents
 from .exits import Exit, code_of, explain
@@ -22,6 +24,8 @@ Command = Callable[..., Any]
 
 
 LOG_WIDTH = 120  # columns of a table that goes to a file
+_AMOUNT = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?)([kKmMgG]?)")
+_SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
 def _console() -> Console:
@@ -89,12 +93,28 @@ def connected(command: Command) -> Command:
     return with_session
 
 
+def amount(context: click.Context, option: click.Parameter, value: str | None) -> int | None:
+    """A number of things: `20000`, `20_000`, `20k`, `1.5M`, `2G`."""
+    if value is None:
+        return None
+    match = _AMOUNT.fullmatch(value)
+    number = Decimal(match[1].replace("_", "")) * _SUFFIXES[match[2].lower()] if match else None
+    if number is None or number != int(number):
+        message = f"{value!r} is no whole number; write 20000, 20_000, 20k, 1.5M or 2G"
+        raise click.BadParameter(message, ctx=context, param=option)
+    return int(number)
+
+
 def budget_options(command: Command) -> Command:
     """Limits of the compact network, gathered as `budget`."""
 
-    @click.option("--max-params", type=int, help="Parameters, biases included.")
-    @click.option("--max-macs", type=int, help="Multiply-adds of one sample.")
-    @click.option("--max-bytes", type=int, help="Bytes of model.safetensors' tensors.")
+    @click.option(
+        "--max-params", callback=amount, metavar="NUMBER", help="Parameters, biases included; 10k, 1.5M."
+    )
+    @click.option("--max-macs", callback=amount, metavar="NUMBER", help="Multiply-adds of one sample.")
+    @click.option(
+        "--max-bytes", callback=amount, metavar="NUMBER", help="Bytes of model.safetensors' tensors."
+    )
     @click.option("--max-accuracy-drop-points", type=float, help="Percentage points of validation accuracy.")
     @wraps(command)
     def with_budget(*arguments: Any, **options: Any) -> Any:
@@ -114,6 +134,12 @@ def training_options(command: Command) -> Command:
     @click.option("--gate-lr", type=float, help="Learning rate of the gates.")
     @click.option("--weight-decay", type=float)
     @click.option("--estimator", default="", help="Gradient of the gates: disarm, arm or ar.")
+    @click.option("--loss", default="", help="cross_entropy, mse, or distill (without labels).")
+    @click.option("--output", default="", help="Which of several outputs the loss looks at: name or index.")
+    @click.option("--augment", default="", help="none or crop-flip.")
+    @click.option("--from-scratch", is_flag=True, help="Initialise a network of your own anew.")
+    @click.option("--round-to", type=int, help="Keep a multiple of this many units in each group.")
+    @preprocessing_options
     @click.option("--k-start", type=float, help="Plasticity k at the begin of the plastic stage.")
     @click.option("--k-end", type=float, help="Plasticity k at its end.")
     @click.option("--seed", type=int)
@@ -126,7 +152,8 @@ def training_options(command: Command) -> Command:
     def with_training(*arguments: Any, **options: Any) -> Any:
         names = (
             *("epochs", "batch_size", "lr", "gate_lr", "weight_decay", "estimator", "seed", "threads"),
-            *("distillation", "mask"),
+            *("distillation", "mask", "loss", "output", "augment", "from_scratch", "round_to"),
+            "preprocessing",
         )
         start, end = options.pop("k_start"), options.pop("k_end")
         k = None if start is None and end is None else KSchedule(start=start, end=end)
@@ -134,6 +161,45 @@ def training_options(command: Command) -> Command:
         return command(*arguments, training=training, **options)
 
     return with_training
+
+
+def preprocessing_options(command: Command) -> Command:
+    """What is done to the inputs, gathered as `preprocessing`; numbers mean the mode "fixed"."""
+
+    @click.option(
+        "--preprocessing",
+        type=click.Choice(["auto", "none"]),
+        help="Of the inputs: auto standardises uint8 images, none leaves all as it is.",
+    )
+    @click.option("--input-scale", type=float, help="(x * SCALE - MEAN) / STD; 1 where MEAN is given.")
+    @click.option("--input-mean", callback=_numbers, metavar="MEAN[,MEAN...]", help="Per channel.")
+    @click.option("--input-std", callback=_numbers, metavar="STD[,STD...]", help="Per channel.")
+    @wraps(command)
+    def with_preprocessing(
+        *arguments: Any,
+        preprocessing: str | None,
+        input_scale: float | None,
+        input_mean: tuple[float, ...],
+        input_std: tuple[float, ...],
+        **options: Any,
+    ) -> Any:
+        given = None if preprocessing is None else Preprocessing(mode=preprocessing)
+        if input_scale is not None or input_mean or input_std:
+            if given is not None:
+                raise click.UsageError("--preprocessing and --input-scale, -mean, -std exclude each other")
+            scale = 1.0 if input_scale is None else input_scale
+            given = Preprocessing(mode="fixed", scale=scale, mean=input_mean, std=input_std)
+        return command(*arguments, preprocessing=given, **options)
+
+    return with_preprocessing
+
+
+def _numbers(context: click.Context, option: click.Parameter, value: str | None) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in value.split(",")) if value else ()
+    except ValueError:
+        message = f"{value!r} is no list of numbers; write them with commas: 0.49,0.48,0.45"
+        raise click.BadParameter(message, ctx=context, param=option) from None
 
 
 def pairs(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> Mapping[str, str]:

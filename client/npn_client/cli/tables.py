@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 
 from npn_client.job import Job
-from npn_client.model import ArchitectureInfo, JobSnapshot, Metric, Outcome, Plan
+from npn_client.model import ArchitectureInfo, JobSnapshot, Metric, Outcome, Plan, Unpruned
 
 from . import text
 
@@ -56,12 +56,32 @@ def plan_notes(answer: Plan) -> list[str]:
     notes = []
     if (data := answer.dataset) is not None:
         shape = "x".join(map(str, data.input_shape))
+        inputs = f"{shape} ({data.dtype})"
+        if len(data.inputs) > 1:
+            inputs = ", ".join(
+                f"{item.name} {'x'.join(map(str, item.shape)) or 'scalar'} ({item.dtype})"
+                for item in data.inputs
+            )
+        target = f", {data.classes} classes" if data.classes else ""
+        if data.target_shape:
+            target = f", targets of {'x'.join(map(str, data.target_shape))}"
         notes.append(
             f"dataset: {data.train_samples:,} training, {data.validation_samples:,} validation and "
-            f"{data.test_samples:,} test samples of {shape} ({data.dtype}), {data.classes} classes"
+            f"{data.test_samples:,} test samples of {inputs}{target}"
         )
     groups = ", ".join(f"{group.name} {group.size:,} {group.kind}s" for group in answer.groups)
-    return [*notes, f"units that can go: {groups}", *(f"warning: {line}" for line in answer.warnings)]
+    notes.append(f"units that can go: {groups} ({answer.prunable:.1%} of the parameters)")
+    for reason, left in _by_reason(answer.unpruned).items():
+        notes.append(f"stays whole: {', '.join(left)}: {reason}")
+    return [*notes, *(f"warning: {line}" for line in answer.warnings)]
+
+
+def _by_reason(unpruned: Iterable[Unpruned]) -> dict[str, list[str]]:
+    """Names with sizes of what stays whole, by the reason."""
+    reasons: dict[str, list[str]] = {}
+    for left in unpruned:
+        reasons.setdefault(left.reason, []).append(f"{left.name} {left.size:,}")
+    return reasons
 
 
 def jobs(listed: Iterable[Job]) -> Table:
@@ -88,12 +108,14 @@ def architectures(listed: Iterable[ArchitectureInfo]) -> Table:
     table = _table(None)
     for heading in ("model", "description", "parameters with defaults"):
         table.add_column(heading)
-    table.add_column("dense parameters", justify="right")
+    for name in text.COST_NAMES.values():
+        table.add_column(f"dense {name}", justify="right")
     for info in listed:
         params = "\n".join(
             f"{param.name}={param.default_value}  {param.description}" for param in info.params
         )
-        table.add_row(info.name, info.description, params, f"{info.dense.params:,}")
+        costs = (f"{getattr(info.dense, kind):,}" for kind in text.COST_NAMES)
+        table.add_row(info.name, info.description, params, *costs)
     return table
 
 

@@ -1,7 +1,7 @@
 """Numbers and names as people read them."""
 
 from npn_client.model import CostProgress, JobSnapshot, JobState, Metric, Progress, Stage
-from npn_client.spec import Budget
+from npn_client.spec import Architecture, Budget
 
 COST_NAMES = {"params": "parameters", "macs": "multiply-adds", "bytes": "bytes"}
 STAGE_NAMES = {
@@ -60,8 +60,9 @@ def budget(limits: Budget) -> str:
 
 def title(job: JobSnapshot, dataset: str) -> str:
     """What the job does, in one line."""
-    params = " ".join(f"{key}={value}" for key, value in sorted(job.model.params.items()))
-    model = f"{job.model.name} {params}".strip()
+    model = job.model.name
+    if isinstance(job.model, Architecture):
+        model = " ".join([model, *(f"{key}={value}" for key, value in sorted(job.model.params.items()))])
     return " · ".join(part for part in (f"{model} on {dataset}", budget(job.budget)) if part)
 
 

@@ -176,7 +176,7 @@ class Budget(_message.Message):
     def __init__(self, max_params: _Optional[int] = ..., max_macs: _Optional[int] = ..., max_bytes: _Optional[int] = ..., max_accuracy_drop_points: _Optional[float] = ...) -> None: ...
 
 class Training(_message.Message):
-    __slots__ = ("epochs", "batch_size", "lr", "gate_lr", "weight_decay", "k", "estimator", "loss", "output", "augment", "preprocessing", "from_scratch", "seed", "threads", "distillation", "mask")
+    __slots__ = ("epochs", "batch_size", "lr", "gate_lr", "weight_decay", "k", "estimator", "loss", "output", "augment", "preprocessing", "from_scratch", "seed", "threads", "distillation", "mask", "round_to")
     EPOCHS_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     LR_FIELD_NUMBER: _ClassVar[int]
@@ -193,6 +193,7 @@ class Training(_message.Message):
     THREADS_FIELD_NUMBER: _ClassVar[int]
     DISTILLATION_FIELD_NUMBER: _ClassVar[int]
     MASK_FIELD_NUMBER: _ClassVar[int]
+    ROUND_TO_FIELD_NUMBER: _ClassVar[int]
     epochs: int
     batch_size: int
     lr: float
@@ -209,7 +210,8 @@ class Training(_message.Message):
     threads: int
     distillation: float
     mask: str
-    def __init__(self, epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., lr: _Optional[float] = ..., gate_lr: _Optional[float] = ..., weight_decay: _Optional[float] = ..., k: _Optional[_Union[KSchedule, _Mapping]] = ..., estimator: _Optional[str] = ..., loss: _Optional[str] = ..., output: _Optional[str] = ..., augment: _Optional[str] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., from_scratch: bool = ..., seed: _Optional[int] = ..., threads: _Optional[int] = ..., distillation: _Optional[float] = ..., mask: _Optional[str] = ...) -> None: ...
+    round_to: int
+    def __init__(self, epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., lr: _Optional[float] = ..., gate_lr: _Optional[float] = ..., weight_decay: _Optional[float] = ..., k: _Optional[_Union[KSchedule, _Mapping]] = ..., estimator: _Optional[str] = ..., loss: _Optional[str] = ..., output: _Optional[str] = ..., augment: _Optional[str] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., from_scratch: bool = ..., seed: _Optional[int] = ..., threads: _Optional[int] = ..., distillation: _Optional[float] = ..., mask: _Optional[str] = ..., round_to: _Optional[int] = ...) -> None: ...
 
 class KSchedule(_message.Message):
     __slots__ = ("dense_fraction", "plastic_fraction", "start", "end")
@@ -256,18 +258,22 @@ class Cost(_message.Message):
     def __init__(self, params: _Optional[int] = ..., macs: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class Plan(_message.Message):
-    __slots__ = ("dense", "smallest", "groups", "dataset", "warnings")
+    __slots__ = ("dense", "smallest", "groups", "dataset", "warnings", "unpruned", "prunable")
     DENSE_FIELD_NUMBER: _ClassVar[int]
     SMALLEST_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     DATASET_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    UNPRUNED_FIELD_NUMBER: _ClassVar[int]
+    PRUNABLE_FIELD_NUMBER: _ClassVar[int]
     dense: Cost
     smallest: Cost
     groups: _containers.RepeatedCompositeFieldContainer[GroupPlan]
     dataset: DatasetInfo
     warnings: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, dense: _Optional[_Union[Cost, _Mapping]] = ..., smallest: _Optional[_Union[Cost, _Mapping]] = ..., groups: _Optional[_Iterable[_Union[GroupPlan, _Mapping]]] = ..., dataset: _Optional[_Union[DatasetInfo, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+    unpruned: _containers.RepeatedCompositeFieldContainer[Unpruned]
+    prunable: float
+    def __init__(self, dense: _Optional[_Union[Cost, _Mapping]] = ..., smallest: _Optional[_Union[Cost, _Mapping]] = ..., groups: _Optional[_Iterable[_Union[GroupPlan, _Mapping]]] = ..., dataset: _Optional[_Union[DatasetInfo, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ..., unpruned: _Optional[_Iterable[_Union[Unpruned, _Mapping]]] = ..., prunable: _Optional[float] = ...) -> None: ...
 
 class GroupPlan(_message.Message):
     __slots__ = ("name", "kind", "size")
@@ -279,21 +285,47 @@ class GroupPlan(_message.Message):
     size: int
     def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., size: _Optional[int] = ...) -> None: ...
 
+class Unpruned(_message.Message):
+    __slots__ = ("name", "size", "reason")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    size: int
+    reason: str
+    def __init__(self, name: _Optional[str] = ..., size: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
 class DatasetInfo(_message.Message):
-    __slots__ = ("train_samples", "validation_samples", "test_samples", "input_shape", "classes", "dtype")
+    __slots__ = ("train_samples", "validation_samples", "test_samples", "input_shape", "classes", "dtype", "inputs", "target", "target_shape")
     TRAIN_SAMPLES_FIELD_NUMBER: _ClassVar[int]
     VALIDATION_SAMPLES_FIELD_NUMBER: _ClassVar[int]
     TEST_SAMPLES_FIELD_NUMBER: _ClassVar[int]
     INPUT_SHAPE_FIELD_NUMBER: _ClassVar[int]
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    TARGET_SHAPE_FIELD_NUMBER: _ClassVar[int]
     train_samples: int
     validation_samples: int
     test_samples: int
     input_shape: _containers.RepeatedScalarFieldContainer[int]
     classes: int
     dtype: str
-    def __init__(self, train_samples: _Optional[int] = ..., validation_samples: _Optional[int] = ..., test_samples: _Optional[int] = ..., input_shape: _Optional[_Iterable[int]] = ..., classes: _Optional[int] = ..., dtype: _Optional[str] = ...) -> None: ...
+    inputs: _containers.RepeatedCompositeFieldContainer[DatasetInput]
+    target: str
+    target_shape: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, train_samples: _Optional[int] = ..., validation_samples: _Optional[int] = ..., test_samples: _Optional[int] = ..., input_shape: _Optional[_Iterable[int]] = ..., classes: _Optional[int] = ..., dtype: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[DatasetInput, _Mapping]]] = ..., target: _Optional[str] = ..., target_shape: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class DatasetInput(_message.Message):
+    __slots__ = ("name", "shape", "dtype")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    dtype: str
+    def __init__(self, name: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., dtype: _Optional[str] = ...) -> None: ...
 
 class Metric(_message.Message):
     __slots__ = ("name", "value", "higher_is_better", "low", "high")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from npn_core.errors import InvalidInput
 
-from .info import ARCHITECTURES, ArchitectureInfo, ArchitectureParam
+from .info import ARCHITECTURES, ArchitectureInfo
+from .params import ArchitectureParam
 
 if TYPE_CHECKING:
     from torch import nn

@@ -1,38 +1,12 @@
-"""What the catalogue says of each architecture, and how it reads their parameters.  No torch here."""
+"""What the catalogue says of each architecture.  No torch here."""
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from npn_core.errors import InvalidInput
 from npn_core.progress import Cost
 
-MAX_WIDTH = 65_536
-MAX_LAYERS = 64
-
-Value = tuple[int, ...] | float | bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ArchitectureParam:
-    """A parameter of an architecture.  `parse` reads its value and raises ValueError saying what is right."""
-
-    name: str
-    description: str
-    default_value: str
-    parse: Callable[[str], Value]
-
-    def read(self, text: str) -> Value:
-        """The value in `text`; raises InvalidInput naming the parameter."""
-        try:
-            return self.parse(text)
-        except ValueError as error:
-            raise InvalidInput(
-                f"model.architecture.params[{self.name}]",
-                f"{self.name} is {text!r:.80}; {error}",
-                reason="ARCHITECTURE_PARAM_INVALID",
-            ) from None
+from .params import ArchitectureParam, decimal, depth, flag, numbers, probability, whole
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,32 +21,89 @@ class ArchitectureInfo:
     dense: Cost
 
 
-def _widths(count: int | None) -> Callable[[str], tuple[int, ...]]:
-    """A reader of comma-separated layer widths: exactly `count`, or 1 to MAX_LAYERS of them."""
-
-    def parse(text: str) -> tuple[int, ...]:
-        parts = [part.strip() for part in text.split(",")] if len(text) <= 10 * MAX_LAYERS else []
-        how_many = str(count) if count else f"1 to {MAX_LAYERS}"
-        fits = len(parts) == count if count else 1 <= len(parts) <= MAX_LAYERS
-        widths = [int(part) if re.fullmatch("[0-9]{1,5}", part, re.ASCII) else 0 for part in parts]
-        if not fits or not all(1 <= width <= MAX_WIDTH for width in widths):
-            raise ValueError(f"it must be {how_many} widths from 1 to {MAX_WIDTH}, separated by commas")
-        return tuple(widths)
-
-    return parse
+def _dropout(what: str) -> ArchitectureParam:
+    return ArchitectureParam(
+        name="dropout",
+        description=f"Probability of dropping {what}.",
+        default_value="0",
+        parse=probability,
+    )
 
 
-def _probability(text: str) -> float:
-    if not re.fullmatch(r"(0(\.[0-9]{0,6})?|\.[0-9]{1,6})", text, re.ASCII):
-        raise ValueError("it must be a decimal number from 0 to below 1, for example 0.5")
-    return float(text)
+def _resnet(name: str, blocks: int, dense: Cost) -> ArchitectureInfo:
+    return ArchitectureInfo(
+        name=name,
+        description=f"CIFAR's ResNet, 3 stages of {blocks} basic blocks; 1x1 convolutions as shortcuts.",
+        params=(
+            ArchitectureParam(
+                name="widths",
+                description="Channels of the three stages; the first is the stem's too.",
+                default_value="16,32,64",
+                parse=numbers(3),
+            ),
+        ),
+        example_input_shape=(3, 32, 32),
+        example_classes=10,
+        dense=dense,
+    )
 
 
-def _flag(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise ValueError("it must be true or false")
-    return text == "true"
+_CONVNEXT = ArchitectureInfo(
+    name="convnext-tiny-cifar",
+    description="ConvNeXt-T with a stem of 2x2 patches: depthwise 7x7 convolutions, LayerNorm, MLPs on pixels.",
+    params=(
+        ArchitectureParam(
+            name="patch",
+            description="Side of the stem's patches, in pixels.",
+            default_value="2",
+            parse=whole(1, 16),
+        ),
+        ArchitectureParam(
+            name="depths",
+            description="Blocks of each of the four stages.",
+            default_value="3,3,9,3",
+            parse=numbers(4, noun="depths", largest=48),
+        ),
+        ArchitectureParam(
+            name="dims",
+            description="Channels of each of the four stages.",
+            default_value="96,192,384,768",
+            parse=numbers(4),
+        ),
+    ),
+    example_input_shape=(3, 32, 32),
+    example_classes=10,
+    dense=Cost(params=27_824_362, macs=362_777_088, bytes=111_297_448),
+)
 
+_DENSENET = ArchitectureInfo(
+    name="densenet-bc",
+    description="CIFAR's DenseNet with bottlenecks and compression: each layer reads all before it.",
+    params=(
+        ArchitectureParam(
+            name="depth",
+            description="Layers in all, 6 n + 4: n bottleneck layers in each of three blocks.",
+            default_value="100",
+            parse=depth,
+        ),
+        ArchitectureParam(
+            name="growth",
+            description="Channels that each layer adds.",
+            default_value="12",
+            parse=whole(1, 512),
+        ),
+        ArchitectureParam(
+            name="compression",
+            description="Share of the channels that a transition keeps.",
+            default_value="0.5",
+            parse=decimal(0.05, 1),
+        ),
+        _dropout("what a layer adds"),
+    ),
+    example_input_shape=(3, 32, 32),
+    example_classes=10,
+    dense=Cost(params=769_162, macs=287_929_692, bytes=3_173_392),
+)
 
 _LENET5_CAFFE = ArchitectureInfo(
     name="lenet5-caffe",
@@ -82,7 +113,7 @@ _LENET5_CAFFE = ArchitectureInfo(
             name="widths",
             description="Channels of conv1 and conv2, and neurons of fc1.",
             default_value="20,50,500",
-            parse=_widths(3),
+            parse=numbers(3),
         ),
     ),
     example_input_shape=(1, 28, 28),
@@ -98,51 +129,132 @@ _MLP = ArchitectureInfo(
             name="hidden",
             description="Neurons of each hidden layer.",
             default_value="300,100",
-            parse=_widths(None),
+            parse=numbers(None),
         ),
         ArchitectureParam(
             name="batch_norm",
             description="Whether each hidden layer has a BatchNorm before its ReLU.",
             default_value="false",
-            parse=_flag,
+            parse=flag,
         ),
-        ArchitectureParam(
-            name="dropout",
-            description="Probability of dropping a hidden activation.",
-            default_value="0",
-            parse=_probability,
-        ),
+        _dropout("a hidden activation"),
     ),
     example_input_shape=(1, 28, 28),
     example_classes=10,
     dense=Cost(params=266_610, macs=266_200, bytes=1_066_440),
 )
 
-_RESNET_WIDTHS = ArchitectureParam(
-    name="widths",
-    description="Channels of the three stages; the first is the stem's too.",
-    default_value="16,32,64",
-    parse=_widths(3),
-)
-
-_RESNET20 = ArchitectureInfo(
-    name="resnet20",
-    description="CIFAR's ResNet with 3 basic blocks in each of 3 stages; 1x1 convolutions as shortcuts.",
-    params=(_RESNET_WIDTHS,),
+_MOBILENET = ArchitectureInfo(
+    name="mobilenet-v2",
+    description="MobileNetV2 with strides for 32x32 pixels: inverted residuals, depthwise convolutions.",
+    params=(
+        ArchitectureParam(
+            name="multiplier",
+            description="Scales every width; widths are rounded to multiples of 8.",
+            default_value="1.0",
+            parse=decimal(0.05, 16),
+        ),
+        _dropout("a pooled feature"),
+    ),
     example_input_shape=(3, 32, 32),
     example_classes=10,
-    dense=Cost(params=272_474, macs=40_813_184, bytes=1_096_336),
+    dense=Cost(params=2_236_682, macs=87_976_448, bytes=9_083_592),
 )
 
-_RESNET56 = ArchitectureInfo(
-    name="resnet56",
-    description="CIFAR's ResNet with 9 basic blocks in each of 3 stages; 1x1 convolutions as shortcuts.",
-    params=(_RESNET_WIDTHS,),
+_VGG16_BN = ArchitectureInfo(
+    name="vgg16-bn",
+    description="VGG-16 in its CIFAR form: 13 convolutions with BatchNorm and two linear layers.",
+    params=(
+        ArchitectureParam(
+            name="widths",
+            description="Channels of the 13 convolutions; pooling follows the 2nd, 4th, 7th, 10th and 13th.",
+            default_value="64,64,128,128,256,256,256,512,512,512,512,512,512",
+            parse=numbers(13),
+        ),
+        ArchitectureParam(
+            name="hidden",
+            description="Neurons of the hidden linear layer.",
+            default_value="512",
+            parse=whole(1, 65_536),
+        ),
+    ),
     example_input_shape=(3, 32, 32),
     example_classes=10,
-    dense=Cost(params=855_770, macs=125_747_840, bytes=3_440_560),
+    dense=Cost(params=14_986_698, macs=313_463_808, bytes=59_980_688),
+)
+
+_VIT = ArchitectureInfo(
+    name="vit-tiny",
+    description="ViT-Ti with patches of 4x4 pixels: pre-norm transformer blocks, a class token.",
+    params=(
+        ArchitectureParam(
+            name="patch",
+            description="Side of a patch, in pixels; it divides the images' sides.",
+            default_value="4",
+            parse=whole(1, 64),
+        ),
+        ArchitectureParam(
+            name="dim", description="Width of a token.", default_value="192", parse=whole(1, 8192)
+        ),
+        ArchitectureParam(
+            name="depth", description="Transformer blocks.", default_value="12", parse=whole(1, 64)
+        ),
+        ArchitectureParam(
+            name="heads",
+            description="Heads of an attention; they divide dim.",
+            default_value="3",
+            parse=whole(1, 256),
+        ),
+        ArchitectureParam(
+            name="mlp_ratio",
+            description="Hidden neurons of a block's MLP for each of a token's dim.",
+            default_value="4",
+            parse=whole(1, 16),
+        ),
+        _dropout("what a block adds"),
+    ),
+    example_input_shape=(3, 32, 32),
+    example_classes=10,
+    dense=Cost(params=5_362_762, macs=365_107_584, bytes=21_451_048),
+)
+
+_WIDE_RESNET = ArchitectureInfo(
+    name="wide-resnet-28-10",
+    description="Wide ResNet for CIFAR: 3 stages of pre-activation blocks of many channels.",
+    params=(
+        ArchitectureParam(
+            name="depth",
+            description="Layers in all, 6 n + 4: n blocks in each of three stages.",
+            default_value="28",
+            parse=depth,
+        ),
+        ArchitectureParam(
+            name="widen",
+            description="Multiplies the 16, 32 and 64 channels of the stages.",
+            default_value="10",
+            parse=decimal(0.05, 64),
+        ),
+        _dropout("an activation between a block's convolutions"),
+    ),
+    example_input_shape=(3, 32, 32),
+    example_classes=10,
+    dense=Cost(params=36_479_194, macs=5_243_328_768, bytes=145_988_784),
 )
 
 ARCHITECTURES: Mapping[str, ArchitectureInfo] = MappingProxyType(
-    {info.name: info for info in (_LENET5_CAFFE, _MLP, _RESNET20, _RESNET56)}
+    {
+        info.name: info
+        for info in (
+            _CONVNEXT,
+            _DENSENET,
+            _LENET5_CAFFE,
+            _MLP,
+            _MOBILENET,
+            _resnet("resnet20", 3, Cost(params=272_474, macs=40_813_184, bytes=1_096_336)),
+            _resnet("resnet56", 9, Cost(params=855_770, macs=125_747_840, bytes=3_440_560)),
+            _VGG16_BN,
+            _VIT,
+            _WIDE_RESNET,
+        )
+    }
 )

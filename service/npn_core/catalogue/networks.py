@@ -9,13 +9,29 @@ from torch import nn
 
 from npn_core.errors import InvalidInput
 
-from .plain import lenet5_caffe, mlp
+from .convnext import convnext
+from .densenet import densenet_bc
+from .mobilenet import mobilenet_v2
+from .plain import lenet5_caffe, mlp, vgg16_bn
 from .resnet import resnet20, resnet56
+from .vit import vit
+from .wide_resnet import wide_resnet
 
 MAX_PARAMETERS = 1 << 28  # 1 GiB of float32, before gradients and Adam's two moments
 
 _BUILDERS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
-    {"lenet5-caffe": lenet5_caffe, "mlp": mlp, "resnet20": resnet20, "resnet56": resnet56}
+    {
+        "convnext-tiny-cifar": convnext,
+        "densenet-bc": densenet_bc,
+        "lenet5-caffe": lenet5_caffe,
+        "mlp": mlp,
+        "mobilenet-v2": mobilenet_v2,
+        "resnet20": resnet20,
+        "resnet56": resnet56,
+        "vgg16-bn": vgg16_bn,
+        "vit-tiny": vit,
+        "wide-resnet-28-10": wide_resnet,
+    }
 )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from .images import check_image, initialise_he
+from .images import chain, check_image, initialise_he
 
 
 class BasicBlock(nn.Module):
@@ -22,16 +22,16 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or channels != width:
-            self.shortcut = nn.Sequential()
-            self.shortcut.add_module("conv", nn.Conv2d(channels, width, 1, stride=stride, bias=False))
-            self.shortcut.add_module("bn", nn.BatchNorm2d(width))
+            self.shortcut = chain(
+                conv=nn.Conv2d(channels, width, 1, stride=stride, bias=False), bn=nn.BatchNorm2d(width)
+            )
         self.relu2 = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         """The block's output."""
         residual = self.relu1(self.bn1(self.conv1(x)))
         residual = self.bn2(self.conv2(residual))
-        return self.relu2(residual + self.shortcut(x))
+        return self.relu2(residual + self.shortcut(x))  # type: ignore[no-any-return]
 
 
 class ResNet(nn.Module):

@@ -1,14 +1,26 @@
 """Datasets: refusing bad ones early, reading good ones safely, and handing out batches."""
 
+from .augment import check_augment
+from .batches import Batch, Data, Split, TestData, steps_per_epoch
 from .inspection import inspect_dataset
-from .loading import Data, batches, check_preprocessing, load_dataset, load_test, steps_per_epoch
+from .loading import arrange_inputs, load_dataset, load_test
+from .opening import open_archive
+from .preprocessing import check_preprocessing
+from .targets import check_classifier, check_target
 
 __all__ = [
+    "Batch",
     "Data",
-    "batches",
+    "Split",
+    "TestData",
+    "arrange_inputs",
+    "check_augment",
+    "check_classifier",
     "check_preprocessing",
+    "check_target",
     "inspect_dataset",
     "load_dataset",
     "load_test",
+    "open_archive",
     "steps_per_epoch",
 ]

@@ -5,6 +5,7 @@ is unpickled or evaluated.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,11 +18,15 @@ from npn_core.errors import InvalidInput
 Array = NDArray[Any]
 
 MAX_ELEMENTS = 1 << 30  # of one array; 4 GiB as float32
-MAX_RANK = 4
+MAX_RANK = 5  # N,C,D,H,W
 
-SAMPLES = ("x_train", "x_test", "x_val")
-LABELS = ("y_train", "y_test", "y_val")
-NAMES = frozenset(SAMPLES + LABELS)
+# x_train, y_val, x_test.tokens: what an array holds, its split, and the input that it is for.
+NAME = re.compile(r"(?:(x)_(train|val|test)(?:\.([A-Za-z_]\w{0,63}))?|(y)_(train|val|test))", re.ASCII)
+
+
+def is_known(name: str) -> bool:
+    """Whether an array of this name is part of a dataset; others are ignored."""
+    return NAME.fullmatch(name) is not None
 
 
 def refuse(reason: str, message: str) -> InvalidInput:
@@ -52,15 +57,23 @@ class ArrayHeader:
 
 
 class Archive(Protocol):
-    """The dataset's arrays in one file.  Every refusal is an InvalidInput on "dataset.uri"."""
+    """The dataset's arrays in one file or folder.  Every refusal is an InvalidInput on "dataset.uri"."""
 
     @property
     def headers(self) -> Mapping[str, ArrayHeader]:
-        """Headers of the arrays in NAMES that the file has."""
+        """Headers of the arrays whose names are known that the file has."""
 
     @property
     def ignored(self) -> tuple[str, ...]:
         """Names of the other arrays, sorted."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of how the file was read."""
+
+    @property
+    def layouts(self) -> bool:
+        """Whether images in it may have their channels last."""
 
     def read(self, name: str) -> Array:
         """The array, C-contiguous, writable and in this machine's byte order."""

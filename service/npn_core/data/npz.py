@@ -3,11 +3,9 @@
 Formats: numpy.lib.format, and PKWARE's APPNOTE.TXT, sections 4.3.14 to 4.3.16.
 """
 
-import os
 import re
 import struct
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -15,46 +13,44 @@ from typing import IO
 
 import numpy as np
 
-from .archive import MAX_RANK, NAMES, Array, ArrayHeader, refuse
+from npn_core.zip_directory import DAMAGED, DirectoryRefused, Fault, Limits, read_directory
 
-MAX_ENTRIES = 1000
-MAX_DIRECTORY_BYTES = 1 << 20
-MAX_RATIO = 300  # of all arrays to the file; images compress less than tenfold
-FREE_BYTES = 64 << 20  # small files may expand more: 64 MiB is harmless
+from .archive import MAX_RANK, Array, ArrayHeader, is_known, refuse
+
+# Images compress less than tenfold; 64 MiB are harmless.
+LIMITS = Limits(entries=1000, directory_bytes=1 << 20, ratio=300, free_bytes=64 << 20, called="arrays")
 MAX_HEADER_BYTES = 4096
 _CHUNK = 1 << 20
 
 _MAGIC = re.compile(rb"\x93NUMPY([\x01\x02])\x00", re.DOTALL)
 _FIELD = re.compile(r"\s*'(\w+)'\s*:\s*(?:'([^']*)'|(True|False)|\(([\d\s,]*)\))\s*,?", re.ASCII)
 _PLAIN_DTYPE = re.compile(r"[<>=|]?(?:b1|[iu][1248]|f[248])")
-# What zipfile raises on damaged input.
-_DAMAGED = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    NotImplementedError,
-    OSError,
-    ValueError,
-)
+_REASONS = {
+    Fault.TOO_LARGE: "DATASET_TOO_LARGE",
+    Fault.REPEATED_NAME: "DATASET_NAMES",
+    Fault.ENCRYPTED: "DATASET_NOT_NPZ",
+}
+_ADVICE = {Fault.ENCRYPTED: "; write it with numpy.savez"}
 
 
 class NpzArchive:
     """The arrays of an .npz file; see `Archive`."""
+
+    notes: tuple[str, ...] = ()
+    layouts = True
 
     def __init__(self, path: Path) -> None:
         """Read and check the directory and the headers; raises InvalidInput."""
         self._path = path
         with path.open("rb") as file:
             try:
-                _check_directory(file)
+                names = _read_names(file)
                 with zipfile.ZipFile(file) as archive:
-                    names = _check_entries(archive.infolist(), path.stat().st_size)
-                    self._layouts = {name: _read_header(archive, name) for name in names & NAMES}
-            except _DAMAGED:
+                    self._layouts = {name: _read_header(archive, name) for name in names if is_known(name)}
+            except DAMAGED:
                 message = "the file is no intact npz; write it with numpy.savez"
                 raise refuse("DATASET_NOT_NPZ", message) from None
-        self.ignored = tuple(sorted(names - NAMES))
+        self.ignored = tuple(sorted(name for name in names if not is_known(name)))
 
     @property
     def headers(self) -> Mapping[str, ArrayHeader]:
@@ -75,45 +71,20 @@ class NpzArchive:
                         raise EOFError
                     target[done : done + len(chunk)] = np.frombuffer(chunk, np.uint8)
                     done += len(chunk)
-        except _DAMAGED:
+        except DAMAGED:
             raise refuse("DATASET_NOT_NPZ", f"{name} is damaged; write the file again") from None
         ordered = array.T if fortran else array
         return np.ascontiguousarray(ordered, dtype=header.dtype.newbyteorder("="))
 
 
-def _check_directory(file: IO[bytes]) -> None:
-    """Bound the zip's directory before `zipfile` reads it whole."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - 98))
-    tail = file.read()
-    end, locator, end64 = tail[-22:], tail[-42:-22], tail[-98:-42]
-    if len(end) < 22 or end[:4] != b"PK\x05\x06" or end[-2:] != b"\x00\x00":
-        raise zipfile.BadZipFile("no end of directory, or a comment behind it")
-    (length,) = struct.unpack_from("<L", end, 12)
-    if locator[:4] == b"PK\x06\x07":  # zip64: the end record proper lies before its locator
-        (position,) = struct.unpack_from("<Q", locator, 8)
-        if end64[:4] != b"PK\x06\x06" or position != size - 98:
-            raise zipfile.BadZipFile("the zip64 end of directory is not where it must be")
-        (length,) = struct.unpack_from("<Q", end64, 40)
-    if length > MAX_DIRECTORY_BYTES:
-        raise refuse("DATASET_TOO_LARGE", f"the npz has too many entries; at most {MAX_ENTRIES}")
-
-
-def _check_entries(entries: list[zipfile.ZipInfo], file_size: int) -> set[str]:
+def _read_names(file: IO[bytes]) -> set[str]:
     """The names of the arrays; what does not end in .npy is none."""
-    if len(entries) > MAX_ENTRIES:
-        raise refuse("DATASET_TOO_LARGE", f"the npz has {len(entries)} entries; at most {MAX_ENTRIES}")
+    try:
+        entries = read_directory(file, LIMITS)
+    except DirectoryRefused as refused:
+        advice = _ADVICE.get(refused.fault, "")
+        raise refuse(_REASONS[refused.fault], f"the npz {refused.message}{advice}") from None
     files = {entry.filename for entry in entries}
-    if len(files) != len(entries):
-        raise refuse("DATASET_NAMES", "the npz holds two arrays of the same name")
-    if any(entry.flag_bits & 0x1 for entry in entries):
-        raise refuse("DATASET_NOT_NPZ", "the npz is encrypted; write it with numpy.savez")
-    expanded = sum(entry.file_size for entry in entries)
-    if expanded > max(FREE_BYTES, MAX_RATIO * file_size):
-        raise refuse(
-            "DATASET_TOO_LARGE",
-            f"the npz expands from {file_size:,} to {expanded:,} bytes; at most {MAX_RATIO} times its size",
-        )
     return {file.removesuffix(".npy") for file in files if file.endswith(".npy")}
 
 

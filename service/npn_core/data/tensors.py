@@ -8,7 +8,7 @@ from types import MappingProxyType
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from .archive import NAMES, Array, ArrayHeader, refuse
+from .archive import Array, ArrayHeader, is_known, refuse
 
 MAX_HEADER_BYTES = 1 << 20
 _DTYPES = {
@@ -30,6 +30,9 @@ _DTYPES = {
 class SafetensorsArchive:
     """The arrays of a safetensors file; see `Archive`."""
 
+    notes: tuple[str, ...] = ()
+    layouts = True
+
     def __init__(self, path: Path) -> None:
         """Read and check the header; raises InvalidInput."""
         self._path = path
@@ -43,13 +46,13 @@ class SafetensorsArchive:
         try:
             with safe_open(path, framework="numpy") as tensors:
                 names = set(tensors.keys())
-                for name in names & NAMES:
+                for name in filter(is_known, names):
                     part = tensors.get_slice(name)
                     headers[name] = _header(name, part.get_dtype(), tuple(part.get_shape()))
         except SafetensorError:
             raise refuse("DATASET_NOT_NPZ", "the file is no intact safetensors file") from None
         self.headers: Mapping[str, ArrayHeader] = MappingProxyType(headers)
-        self.ignored = tuple(sorted(names - NAMES))
+        self.ignored = tuple(sorted(name for name in names if not is_known(name)))
 
     def read(self, name: str) -> Array:
         """The array."""

@@ -1,18 +1,39 @@
 """What the interface does with jobs, over the store and the objects.  Synchronous; knows no transport.
 
 Creating a job goes: `earlier` (a repeated request gets its job back, whatever became of the dataset),
-`dataset_path`, the inspector, `submit`.
+`inputs`, the inspector, `submit`.
 """
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from npn_service.errors import InvalidRequest, NotFound, WrongState
 from npn_service.storage.store import ObjectStore
 
 from .garbage import sweep
-from .model import ArtifactFile, DatasetRef, Job, JobPlan, JobSpec, State, object_prefix
+from .model import (
+    ArtifactFile,
+    DatasetRef,
+    Job,
+    JobPlan,
+    JobSpec,
+    ModelRef,
+    State,
+    object_id_of,
+    object_prefix,
+)
 from .store import JobStore
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inputs:
+    """What a job reads, on this host: `dataset` is a file or a folder, `model` a file, or None for a network
+    of the catalogue.
+    """
+
+    dataset: Path
+    model: Path | None
 
 
 class JobManager:
@@ -32,12 +53,19 @@ class JobManager:
         return self._store.find_request(owner=owner, request_id=request_id, request_hash=_digest(request))
 
     def submit(
-        self, *, owner: str, creator: str, spec: JobSpec, plan: JobPlan, request_id: str, request: bytes
+        self,
+        *,
+        owner: str,
+        creator: str,
+        spec: JobSpec,
+        plan: JobPlan | None,
+        request_id: str,
+        request: bytes,
     ) -> Job:
         """Queue a job, or return the one that this `request_id` made already.
 
-        An empty `request_id` makes a new job each time.  Raises as `earlier` does, and InvalidRequest when
-        the dataset is not there any more.
+        `plan` is None where it could not be learned in time.  An empty `request_id` makes a new job each time.
+        Raises as `earlier` does, and InvalidRequest when the dataset or the model is not there any more.
         """
         return self._store.create_job(
             owner=owner,
@@ -53,24 +81,42 @@ class JobManager:
         self._store.delete_job(owner=owner, job_id=job_id)
         sweep(self._store, self._objects)
 
-    def dataset_path(self, *, owner: str, dataset: DatasetRef) -> Path:
-        """A local file with the dataset's bytes.
+    def inputs(self, *, owner: str, spec: JobSpec) -> Inputs:
+        """Where the job's dataset and model lie on this host.
 
-        Its URI is "objects/{id}", an object of `owner` with exactly one file.  Raises InvalidRequest naming
-        job.dataset.uri for everything else.
+        A URI is "objects/{id}", an object of `owner`; a dataset of several files is a folder, a model is one
+        file.  Raises InvalidRequest naming job.dataset.uri or job.model.uri for everything else.
         """
-        field, uri, object_id = "job.dataset.uri", dataset.uri, dataset.object_id
+        return Inputs(
+            dataset=self._dataset(owner, spec.dataset),
+            model=self._model(owner, spec.model) if isinstance(spec.model, ModelRef) else None,
+        )
+
+    def _dataset(self, owner: str, dataset: DatasetRef) -> Path:
+        prefix, paths = self._files(owner, "job.dataset.uri", dataset.uri, "a dataset")
+        if len(paths) == 1 and "/" not in paths[0]:
+            return self._objects.local_path(prefix + paths[0])
+        return self._objects.local_folder(prefix)
+
+    def _model(self, owner: str, model: ModelRef) -> Path:
+        field = "job.model.uri"
+        prefix, paths = self._files(owner, field, model.uri, "a model")
+        if len(paths) != 1:
+            raise InvalidRequest(field, f"{model.uri} has {len(paths)} files; a model is one .pt2 file")
+        return self._objects.local_path(prefix + paths[0])
+
+    def _files(self, owner: str, field: str, uri: str, kind: str) -> tuple[str, list[str]]:
+        """Key prefix and paths of the object that a URI names."""
+        object_id = object_id_of(uri)
         if uri.startswith("s3://"):
             raise InvalidRequest(field, "this server has no S3 store; upload the file and give objects/{id}")
         if object_id is None:
-            raise InvalidRequest(field, f"{uri!r} is not a dataset URI; it must look like objects/{{id}}")
+            raise InvalidRequest(field, f"{uri!r} is no URI of {kind}; it must look like objects/{{id}}")
         try:
             files = self._store.get_object(owner=owner, object_id=object_id)
         except NotFound as error:
             raise InvalidRequest(field, f"{uri} does not exist; upload the file again") from error
-        if len(files) != 1:
-            raise InvalidRequest(field, f"{uri} has {len(files)} files; a dataset is one .npz file")
-        return self._objects.local_path(object_prefix(owner, object_id) + files[0].path)
+        return object_prefix(owner, object_id), [file.path for file in files]
 
     def artifact_file(self, *, owner: str, job_id: str, path: str) -> tuple[str, ArtifactFile]:
         """The key and the description of one file of a job's artifact.

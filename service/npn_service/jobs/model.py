@@ -53,6 +53,23 @@ class ArchitectureModel:
     name: str
     params: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def label(self) -> str:
+        """What a log calls it."""
+        return self.name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelRef:
+    """A network of the caller's own: where its archive is, as the caller gave it ("objects/{id}")."""
+
+    uri: str
+
+    @property
+    def label(self) -> str:
+        """What a log calls it."""
+        return self.uri
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetRef:
@@ -61,24 +78,29 @@ class DatasetRef:
     uri: str
     layout: str = ""
 
-    @property
-    def object_id(self) -> str | None:
-        """The uploaded object that `uri` names; None where the data lie elsewhere."""
-        kind, _, object_id = self.uri.partition("/")
-        return object_id if kind == "objects" and object_id else None
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobSpec:
     """What the caller asked for, every default filled in; never changes."""
 
-    model: ArchitectureModel
+    model: ArchitectureModel | ModelRef
     dataset: DatasetRef
     budget: Budget
     training: Training
     labels: Mapping[str, str] = field(default_factory=dict)
     priority: int = 0
     max_duration: float | None = None  # seconds
+
+    @property
+    def uris(self) -> Mapping[str, str]:
+        """Where the job's inputs are, by the field that says so."""
+        model = {"job.model.uri": self.model.uri} if isinstance(self.model, ModelRef) else {}
+        return {"job.dataset.uri": self.dataset.uri, **model}
+
+    @property
+    def object_ids(self) -> frozenset[str]:
+        """The uploaded objects that the job reads."""
+        return frozenset(found for uri in self.uris.values() if (found := object_id_of(uri)) is not None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,14 +143,17 @@ class JobResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """A job at one moment.  `sequence` numbers its newest event, from 1."""
+    """A job at one moment.  `sequence` numbers its newest event, from 1.
+
+    `plan` is None where the inspector did not answer in time; the worker makes the same checks.
+    """
 
     id: str
     owner: str
     creator: str
     state: State
     spec: JobSpec
-    plan: JobPlan
+    plan: JobPlan | None
     create_time: datetime
     start_time: datetime | None = None
     end_time: datetime | None = None
@@ -202,6 +227,12 @@ class Upload:
     def prefix(self) -> str:
         """Object-key prefix of the growing files."""
         return f"uploads/{self.owner}/{self.id}/"
+
+
+def object_id_of(uri: str) -> str | None:
+    """The uploaded object that a URI names; None where the bytes lie elsewhere."""
+    kind, _, object_id = uri.partition("/")
+    return object_id if kind == "objects" and object_id else None
 
 
 def object_prefix(owner: str, object_id: str) -> str:

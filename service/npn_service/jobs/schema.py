@@ -35,8 +35,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 # Columns named after a dataclass of the model hold it as JSON text.  `sequence` is the number of the newest
-# event, `lost_attempts` counts towards the limit, `progress_time` is that of the newest event with progress,
-# `object_id` the uploaded object that the job reads.
+# event, `lost_attempts` counts towards the limit, `progress_time` is that of the newest event with progress.
 jobs = Table(
     "jobs",
     metadata,
@@ -52,7 +51,6 @@ jobs = Table(
     Column("attempt", Integer, nullable=False),
     Column("lost_attempts", Integer, nullable=False),
     Column("wait_reason", Text, nullable=False),
-    Column("object_id", Text),
     Column("spec", Text, nullable=False),
     Column("plan", Text, nullable=False),
     Column("progress", Text),
@@ -61,6 +59,15 @@ jobs = Table(
     Column("result", Text),
     Index(None, "owner", "create_time", "id"),
     Index(None, "state", "priority", "create_time"),
+)
+
+# The uploaded objects that a job reads: its dataset, its model.  Without a foreign key to the objects: those
+# go when they were not used for their lifetime, finished jobs stay.
+job_objects = Table(
+    "job_objects",
+    metadata,
+    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("object_id", Text, primary_key=True),
     Index(None, "object_id"),
 )
 

@@ -13,6 +13,7 @@ from .database import Database
 from .model import Job, JobError, JobPlan, JobResult, JobSpec, State, check_transition
 from .schema import attempts, events, garbage, jobs, objects
 
+NO_PLAN = encode(None)
 WAITING = "waiting for a free worker"
 LEASED = (State.RUNNING, State.CANCELLING)
 
@@ -86,8 +87,9 @@ class SqlBase:
             connection.execute(sa.update(attempts).where(running).values(end_time=now, cause=cause))
             if target is not State.SUCCEEDED:
                 self._discard(connection, job.attempt_prefix)
-        if target.done and row.object_id is not None:
-            self._use_object(connection, row.owner, row.object_id, now)
+        if target.done:
+            for object_id in job.spec.object_ids:
+                self._use_object(connection, job.owner, object_id, now)
         return job
 
     def _add_event(
@@ -126,7 +128,7 @@ def job_of(row: sa.Row[Any]) -> Job:
         creator=row.creator,
         state=State(row.state),
         spec=decode(JobSpec, row.spec),
-        plan=decode(JobPlan, row.plan),
+        plan=None if row.plan == NO_PLAN else decode(JobPlan, row.plan),
         create_time=row.create_time,
         start_time=row.start_time,
         end_time=row.end_time,

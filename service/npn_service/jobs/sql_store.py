@@ -10,9 +10,9 @@ from npn_core.progress import Progress
 from npn_service.errors import EventsExpired, InvalidRequest, NotFound, WrongState
 
 from .codec import decode, encode
-from .model import Event, Job, JobPlan, JobSpec, State
+from .model import Event, Job, JobPlan, JobSpec, State, object_id_of
 from .pages import binding_of, read_page
-from .schema import events, job_labels, jobs
+from .schema import events, job_labels, job_objects, jobs
 from .sql_attempts import SqlAttempts
 from .sql_base import WAITING, job_of
 from .sql_requests import Request, made_by, remember
@@ -24,7 +24,14 @@ class SqlJobStore(SqlAttempts, SqlUploads):
     """Implements JobStore; the schema must be there (`migrations.migrate`).  Shared by threads."""
 
     def create_job(
-        self, *, owner: str, creator: str, spec: JobSpec, plan: JobPlan, request_id: str, request_hash: str
+        self,
+        *,
+        owner: str,
+        creator: str,
+        spec: JobSpec,
+        plan: JobPlan | None,
+        request_id: str,
+        request_hash: str,
     ) -> Job:
         """Queue a job, or return the one of the same request."""
         request = Request(owner=owner, kind="job", id=request_id, hash=request_hash)
@@ -32,10 +39,10 @@ class SqlJobStore(SqlAttempts, SqlUploads):
             now = self._database.now(connection)
             if (earlier := self._made_by(connection, request)) is not None:
                 return earlier
-            object_id = spec.dataset.object_id
-            if object_id is not None and not self._use_object(connection, owner, object_id, now):
-                gone = f"{spec.dataset.uri} does not exist; upload the file again"
-                raise InvalidRequest("job.dataset.uri", gone)
+            for field, uri in spec.uris.items():
+                object_id = object_id_of(uri)
+                if object_id is not None and not self._use_object(connection, owner, object_id, now):
+                    raise InvalidRequest(field, f"{uri} does not exist; upload the file again")
             job = Job(
                 id=secrets.token_hex(8),
                 owner=owner,
@@ -152,7 +159,6 @@ class SqlJobStore(SqlAttempts, SqlUploads):
                 attempt=job.attempt,
                 lost_attempts=0,
                 wait_reason=job.wait_reason,
-                object_id=job.spec.dataset.object_id,
                 spec=encode(job.spec),
                 plan=encode(job.plan),
             )
@@ -160,6 +166,9 @@ class SqlJobStore(SqlAttempts, SqlUploads):
         labels = [{"job_id": job.id, "key": key, "value": value} for key, value in job.spec.labels.items()]
         if labels:
             connection.execute(sa.insert(job_labels), labels)
+        needed = [{"job_id": job.id, "object_id": object_id} for object_id in sorted(job.spec.object_ids)]
+        if needed:
+            connection.execute(sa.insert(job_objects), needed)
         self._add_event(connection, job.id, job.sequence, job.create_time, job=encode(job))
 
 

@@ -13,7 +13,7 @@ from npn_service.errors import NotFound, WrongState
 from .codec import decode, encode
 from .model import FileSpec, State, Upload, UploadState, object_prefix
 from .pages import binding_of, read_page
-from .schema import UtcDateTime, garbage, jobs, objects, uploads
+from .schema import UtcDateTime, garbage, job_objects, jobs, objects, uploads
 from .sql_base import SqlBase
 from .sql_requests import Request, made_by, remember
 
@@ -115,7 +115,11 @@ class SqlUploads(SqlBase):
     def expire_objects(self) -> None:
         """Drop open uploads past their time, and objects past theirs that no unfinished job needs."""
         unfinished = [state.value for state in State if not state.done]
-        needed = sa.exists().where(jobs.c.object_id == objects.c.id, jobs.c.state.in_(unfinished))
+        needed = sa.exists().where(
+            job_objects.c.object_id == objects.c.id,
+            job_objects.c.job_id == jobs.c.id,
+            jobs.c.state.in_(unfinished),
+        )
         with self._database.write() as connection:
             now = self._database.now(connection)
             late = _ALL_UPLOADS.where(uploads.c.state == UploadState.OPEN.value, uploads.c.expire_time <= now)

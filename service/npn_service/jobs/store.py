@@ -32,12 +32,19 @@ class JobStore(Protocol):
     """Jobs, their attempts, events, request ids and uploads."""
 
     def create_job(
-        self, *, owner: str, creator: str, spec: JobSpec, plan: JobPlan, request_id: str, request_hash: str
+        self,
+        *,
+        owner: str,
+        creator: str,
+        spec: JobSpec,
+        plan: JobPlan | None,
+        request_id: str,
+        request_hash: str,
     ) -> Job:
         """Queue a job, or return the job of the same `request_id` (an empty one is no id).
 
         Raises AlreadyExists when the request_id was used with another `request_hash` in the last 30 days,
-        WrongState (JOB_DELETED) when its job is gone, InvalidRequest when the dataset's object is.
+        WrongState (JOB_DELETED) when its job is gone, InvalidRequest when the dataset's or the model's object is.
         """
 
     def find_request(self, *, owner: str, request_id: str, request_hash: str) -> Job | None:

@@ -15,7 +15,7 @@ from npn.v1 import compression_pb2 as pb
 from npn_core.catalogue import resolve_params
 from npn_core.config import Budget, KSchedule, Preprocessing, Training
 from npn_service.errors import InvalidRequest
-from npn_service.jobs.model import ArchitectureModel, DatasetRef, FileSpec, JobSpec
+from npn_service.jobs.model import ArchitectureModel, DatasetRef, FileSpec, JobSpec, ModelRef
 
 LAYOUTS = ("", "NCHW", "NHWC")
 MAX_LABELS = 64
@@ -48,9 +48,12 @@ def decode_spec(job: pb.Job, *, max_epochs: int, default_threads: int) -> JobSpe
     )
 
 
-def _decode_model(model: pb.Model) -> ArchitectureModel:
+def _decode_model(model: pb.Model) -> ArchitectureModel | ModelRef:
     if model.HasField("uri"):
-        raise _unsupported("job.model.uri", "this server takes no uploaded models yet; name an architecture")
+        if not model.uri:
+            raise InvalidRequest("job.model.uri", "no model is given; upload one and name it as objects/{id}")
+        _refuse_s3("job.model.uri", model.uri)
+        return ModelRef(uri=model.uri)
     if not model.architecture.name:
         raise InvalidRequest(
             "job.model.architecture.name",
@@ -63,8 +66,7 @@ def _decode_model(model: pb.Model) -> ArchitectureModel:
 def _decode_dataset(dataset: pb.Dataset) -> DatasetRef:
     if not dataset.uri:
         raise InvalidRequest("job.dataset.uri", "no dataset is given; upload one and name it as objects/{id}")
-    if dataset.uri.startswith("s3://"):
-        raise _unsupported("job.dataset.uri", "this server has no S3; upload the file and write objects/{id}")
+    _refuse_s3("job.dataset.uri", dataset.uri)
     if dataset.layout not in LAYOUTS:
         raise InvalidRequest("job.dataset.layout", f"unknown layout {dataset.layout!r}; write NCHW or NHWC")
     return DatasetRef(uri=dataset.uri, layout=dataset.layout)
@@ -80,12 +82,6 @@ def _decode_budget(budget: pb.Budget) -> Budget:
 
 
 def _decode_training(training: pb.Training, *, max_epochs: int, default_threads: int) -> Training:
-    if training.output:
-        raise _unsupported("job.training.output", "networks here have one output; leave it unset")
-    if training.from_scratch:
-        raise _unsupported(
-            "job.training.from_scratch", "a built-in architecture always starts from scratch; leave it unset"
-        )
     if training.epochs > max_epochs:
         raise InvalidRequest(
             "job.training.epochs", f"epochs is {training.epochs}; this server takes at most {max_epochs}"
@@ -166,6 +162,11 @@ def _present(message: Message) -> dict[str, Any]:
         for descriptor, value in message.ListFields()
         if descriptor.message_type is None and not descriptor.is_repeated
     }
+
+
+def _refuse_s3(field: str, uri: str) -> None:
+    if uri.startswith("s3://"):
+        raise _unsupported(field, "this server has no S3; upload the file and write objects/{id}")
 
 
 def _unsupported(field: str, message: str) -> InvalidRequest:

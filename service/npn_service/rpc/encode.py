@@ -61,7 +61,7 @@ def encode_job(job: model.Job) -> pb.Job:
             start_time=encode_time(job.start_time),
             end_time=encode_time(job.end_time),
             sequence=job.sequence,
-            plan=encode_plan(job.plan),
+            plan=None if job.plan is None else encode_plan(job.plan),
             progress=None if job.progress is None else encode_progress(job.progress),
             attempt=job.attempt,
             error=None if job.error is None else encode_error(job.error),
@@ -75,9 +75,7 @@ def encode_spec(spec: model.JobSpec) -> pb.Job:
     """A job with the fields that a caller may set, every default filled in."""
     return pb.Job(
         compress=pb.CompressTask(),
-        model=pb.Model(
-            architecture=pb.Architecture(name=spec.model.name, params=dict(spec.model.params)),
-        ),
+        model=_encode_model(spec.model),
         dataset=pb.Dataset(uri=spec.dataset.uri, layout=spec.dataset.layout),
         budget=pb.Budget(
             max_params=spec.budget.max_params,
@@ -89,6 +87,12 @@ def encode_spec(spec: model.JobSpec) -> pb.Job:
         priority=spec.priority,
         max_duration=_encode_seconds(spec.max_duration),
     )
+
+
+def _encode_model(asked: model.ArchitectureModel | model.ModelRef) -> pb.Model:
+    if isinstance(asked, model.ModelRef):
+        return pb.Model(uri=asked.uri)
+    return pb.Model(architecture=pb.Architecture(name=asked.name, params=dict(asked.params)))
 
 
 def _encode_training(training: config.Training) -> pb.Training:
@@ -119,6 +123,7 @@ def _encode_training(training: config.Training) -> pb.Training:
         output=training.output,
         from_scratch=training.from_scratch,
         mask=training.mask,
+        round_to=training.round_to,
     )
 
 
@@ -138,8 +143,15 @@ def encode_plan(plan: model.JobPlan) -> pb.Plan:
             input_shape=data.input_shape,
             classes=data.classes,
             dtype=data.dtype,
+            inputs=[pb.DatasetInput(name=x.name, shape=x.shape, dtype=x.dtype) for x in data.inputs],
+            target=data.target,
+            target_shape=data.target_shape,
         ),
         warnings=[*plan.plan.warnings, *data.notes],
+        unpruned=[
+            pb.Unpruned(name=left.name, size=left.size, reason=left.reason) for left in plan.plan.unpruned
+        ],
+        prunable=plan.plan.prunable,
     )
 
 

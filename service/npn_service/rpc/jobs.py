@@ -11,7 +11,7 @@ from google.protobuf.empty_pb2 import Empty
 from npn.v1 import compression_pb2 as pb
 from npn_core.errors import InvalidInput
 from npn_service.blocking import BlockingPool
-from npn_service.errors import InvalidRequest, LimitExceeded
+from npn_service.errors import InvalidRequest, LimitExceeded, TooSlow
 from npn_service.jobs.manager import JobManager
 from npn_service.jobs.model import JobError, JobPlan, JobSpec
 from npn_service.jobs.store import JobStore
@@ -55,6 +55,8 @@ class JobCalls:
         spec = decode_spec(request.job, max_epochs=self.max_epochs, default_threads=self.default_threads)
         plan = await self._inspect(spec, owner)
         if request.validate_only:
+            if plan is None:
+                raise TooSlow("the job could not be checked in time; create it, and its worker checks it")
             checked = encode_spec(spec)
             checked.plan.CopyFrom(encode_plan(plan))
             return checked
@@ -67,13 +69,17 @@ class JobCalls:
             request_id=request_id,
             request=asked,
         )
-        _log.info("job.created", job=job.name, architecture=spec.model.name)
+        _log.info("job.created", job=job.name, model=spec.model.label, planned=plan is not None)
         self.wake()
         return encode_job(job)
 
-    async def _inspect(self, spec: JobSpec, owner: str) -> JobPlan:
-        path = await self.blocking.run(self.manager.dataset_path, owner=owner, dataset=spec.dataset)
-        inspected = await self.inspector.inspect(Inspection(spec=spec, dataset=path))
+    async def _inspect(self, spec: JobSpec, owner: str) -> JobPlan | None:
+        """What the job comes to, or None where that takes too long; raises what is wrong with it."""
+        inputs = await self.blocking.run(self.manager.inputs, owner=owner, spec=spec)
+        asked = Inspection(spec=spec, dataset=inputs.dataset, model=inputs.model)
+        inspected = await self.inspector.inspect(asked)
+        if inspected is None:
+            return None
         if inspected.plan is not None:
             return inspected.plan
         match inspected.error:

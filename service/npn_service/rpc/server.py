@@ -27,9 +27,11 @@ FEATURES = (
     "budget.max_macs",
     "budget.max_params",
     "dataset.npz",
+    "dataset.parquet",
     "dataset.safetensors",
     "download.read_object",
     "model.architecture",
+    "model.uri",
     "task.compress",
     "upload.write_object",
 )

@@ -29,6 +29,7 @@ CODES: Mapping[type[Exception], StatusCode] = MappingProxyType(
         errors.EventsExpired: StatusCode.OUT_OF_RANGE,
         errors.LimitExceeded: StatusCode.RESOURCE_EXHAUSTED,
         errors.Unavailable: StatusCode.UNAVAILABLE,
+        errors.TooSlow: StatusCode.DEADLINE_EXCEEDED,
         errors.LostLease: StatusCode.ABORTED,
         InvalidInput: StatusCode.INVALID_ARGUMENT,
         InfeasibleBudget: StatusCode.INVALID_ARGUMENT,

@@ -124,6 +124,13 @@ class LocalObjectStore:
         self.stat(key)
         return self._path(key)
 
+    def local_folder(self, prefix: str) -> Path:
+        """The folder that holds every key under `prefix`."""
+        folder = self._folder(prefix)
+        if not folder.is_dir():
+            raise NotFound(f"{prefix} does not exist")
+        return folder
+
     def _chunks(self, key: str, offset: int, chunk_bytes: int) -> Iterator[bytes]:
         try:
             file = self._path(key).open("rb")

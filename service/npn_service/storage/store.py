@@ -72,3 +72,6 @@ class ObjectStore(Protocol):
 
     def local_path(self, key: str) -> Path:
         """A local file with the bytes of `key`, for a worker of this host to read."""
+
+    def local_folder(self, prefix: str) -> Path:
+        """A local folder with every key under `prefix`, likewise; raises NotFound where there is none."""

@@ -103,7 +103,7 @@ class Attempt:
         """Have the worker run the job; returns how that ended."""
         spec = self._job.spec
         try:
-            dataset = self._service.manager.dataset_path(owner=self._job.owner, dataset=spec.dataset)
+            inputs = self._service.manager.inputs(owner=self._job.owner, spec=spec)
         except InvalidRequest as error:
             return Failed(error=_invalid(error))
         for number in range(1, self._job.attempt):  # what a server stored that died before the commit
@@ -115,7 +115,8 @@ class Attempt:
                     job=self._job.name,
                     attempt=self._job.attempt,
                     spec=spec,
-                    dataset=dataset,
+                    dataset=inputs.dataset,
+                    model=inputs.model,
                     output=self._output,
                 )
             )

@@ -132,4 +132,6 @@ def _environment() -> dict[str, str]:
     }
     # Before it knows its job a process needs one thread; the job's own number is set with the assignment.
     # Waiting threads sleep: two workers with two spinning threads each on two cores ran fifteen times slower.
-    return kept | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    # Arrow's own allocator reserves 1 GiB at its first use, half of what the inspector may take.
+    own = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "ARROW_DEFAULT_MEMORY_POOL": "system"}
+    return kept | own

@@ -6,11 +6,14 @@ from multiprocessing.connection import Connection
 import torch
 
 from npn_core import pipeline
+from npn_core.prepare import warm_up
 from npn_core.progress import Progress
 from npn_service.jobs.model import ArtifactFile
 
 from .assignment import perform
 from .messages import Assignment, Finished
+
+warm_up()  # before the process says that it is ready
 
 
 def run(connection: Connection) -> None:
@@ -23,8 +26,7 @@ def compress(assignment: Assignment, should_stop: Callable[[], bool]) -> Generat
     spec = assignment.spec
     torch.set_num_threads(spec.training.threads)
     job = pipeline.CompressJob(
-        architecture=spec.model.name,
-        params=spec.model.params,
+        model=assignment.core_model,
         dataset=assignment.dataset,
         layout=spec.dataset.layout,
         budget=spec.budget,

@@ -1,5 +1,7 @@
 """What an exception of the method means for the job: the error that its owner reads."""
 
+import errno
+
 from npn_core.errors import InvalidInput, TrainingDiverged
 from npn_service.jobs.model import JobError
 
@@ -35,8 +37,10 @@ def describe(error: Exception) -> JobError:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out; torch says so with a RuntimeError, in these words."""
+    """Whether memory ran out; torch says so with a RuntimeError, in these words, and a mapping with an OSError."""
     said = str(error)
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and ("allocate memory" in said or "out of memory" in said)
+    return (
+        isinstance(error, MemoryError)
+        or (isinstance(error, RuntimeError) and ("allocate memory" in said or "out of memory" in said))
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
     )

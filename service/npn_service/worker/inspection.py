@@ -3,6 +3,7 @@
 import resource
 import sys
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
@@ -10,45 +11,63 @@ from typing import Final
 from npn_core import pipeline
 from npn_core.data import inspect_dataset
 from npn_core.errors import InvalidInput
-from npn_service.jobs.model import JobError, JobPlan
+from npn_core.prepare import warm_up
+from npn_service.jobs.model import JobError, JobPlan, ModelRef
 
 from .failures import INVALID_ARGUMENT, describe, is_out_of_memory
-from .messages import Inspected, Inspection
+from .messages import Inspected, Inspection, Reading
 
-# Beyond what it holds when warm.  Counted as private writable memory (RLIMIT_DATA): unlike the address space,
-# which torch reserves by the gigabyte and never touches, that is what an upload can make it use.
+# Beyond what it holds when warm, and beyond the model's file.  Counted as private writable memory (RLIMIT_DATA):
+# unlike the address space, which torch reserves by the gigabyte and never touches, that is what an upload can
+# make it use.  A model is mapped privately, not copied: that counts whole, but takes no memory of its own.
 _MEMORY_BYTES: Final = 2 << 30
 # It writes nothing but a few lines on stderr.
 _FILE_BYTES: Final = 1 << 20
 
+warm_up()  # before the process says that it is ready
+
 
 def serve(connection: Connection) -> None:
-    """Answer every question until the pipe closes."""
-    _limit_resources()
+    """Answer every question until the pipe closes; before the answer come notes of what is being read."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE_BYTES, _FILE_BYTES))
+    held = _held_bytes()
     while True:
         try:
             inspection: Inspection = connection.recv()
         except EOFError:
             return
-        connection.send(inspect(inspection))
+        _limit_memory(held + (0 if inspection.model is None else inspection.model.stat().st_size))
+        connection.send(inspect(inspection, lambda field: connection.send(Reading(field=field))))
 
 
-def _limit_resources() -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE_BYTES, _FILE_BYTES))
+def _held_bytes() -> int:
+    """Private writable memory of this process now; 0 where that cannot be told."""
+    if sys.platform != "linux":
+        return 0
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmData:")) << 10
+
+
+def _limit_memory(base: int) -> None:
+    """Allow so much beyond `base`; the hard limit stays open, as the next question may have a larger model."""
     if sys.platform == "linux":
-        status = Path("/proc/self/status").read_text()
-        held = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmData:")) << 10
-        resource.setrlimit(resource.RLIMIT_DATA, (held + _MEMORY_BYTES, held + _MEMORY_BYTES))
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (base + _MEMORY_BYTES, hard))
 
 
-def inspect(inspection: Inspection) -> Inspected:
-    """What headers and labels tell: the plan, or the first thing that is wrong."""
+def inspect(inspection: Inspection, reading: Callable[[str], None]) -> Inspected:
+    """What headers, labels and the graph tell: the plan, or the first thing that is wrong.
+
+    `reading` is told the job's field of each input before that is touched.
+    """
     spec = inspection.spec
     field = "dataset.uri"
     try:
+        reading(field)
         dataset = inspect_dataset(inspection.dataset, layout=spec.dataset.layout)
-        field = "model.architecture.params"
-        plan = pipeline.plan(spec.model.name, spec.model.params, dataset, spec.budget, spec.training)
+        field = "model.uri" if isinstance(spec.model, ModelRef) else "model.architecture.params"
+        reading(field)
+        plan = pipeline.plan(inspection.core_model, dataset, spec.budget, spec.training)
     except Exception as error:
         if is_out_of_memory(error):
             return Inspected(plan=None, error=_too_large(field))

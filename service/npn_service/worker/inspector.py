@@ -2,7 +2,11 @@
 
 import asyncio
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from types import MappingProxyType
 from typing import Final
 
 import structlog
@@ -12,16 +16,26 @@ from npn_service.jobs.model import JobError
 
 from .child import Child, ChildEnded
 from .failures import INTERNAL, INVALID_ARGUMENT
-from .messages import Inspected, Inspection
+from .messages import Inspected, Inspection, Reading
 
 _START_SECONDS: Final = 60.0
 _MAX_WAITING: Final = 64
 
-_CRASHED: Final = JobError(
-    code=INVALID_ARGUMENT,
-    reason="DATASET_UNREADABLE",
-    message="the dataset cannot be read: checking it crashed the reader; write the file anew",
-    field="dataset.uri",
+# What a crash means, by the field that was being read.
+_CRASHED: Final[Mapping[str, JobError]] = MappingProxyType(
+    {
+        field: JobError(
+            code=INVALID_ARGUMENT,
+            reason=reason,
+            message=f"the {what} cannot be read: checking it crashed the reader; {instead}",
+            field=field,
+        )
+        for field, reason, what, instead in (
+            ("dataset.uri", "DATASET_UNREADABLE", "dataset", "write the file anew"),
+            ("model.uri", "MODEL_UNREADABLE", "model", "export it anew"),
+            ("model.architecture.params", "ARCHITECTURE_UNFIT", "architecture", "use other parameters"),
+        )
+    }
 )
 
 _log = structlog.get_logger(__name__)
@@ -42,10 +56,12 @@ class Inspector:
         self._lock = threading.Lock()  # held where a process is made, so that `stop` misses none
         # One thread makes every process, asks it, and lives as long as it does.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inspector")
+        self._started: Future[Child] | None = None
 
     def start(self) -> None:
-        """Start the process; it is warm some seconds later, and questions wait for that."""
+        """Start the process; it is warm some seconds later, and the first questions wait for that."""
         self._thread.submit(self._replace).result()
+        self._started = self._thread.submit(self._warm)
 
     def stop(self) -> None:
         """End the process; questions that wait, and later ones, raise Unavailable."""
@@ -57,33 +73,46 @@ class Inspector:
         if self._child is not None:
             self._child.close()
 
-    async def inspect(self, inspection: Inspection) -> Inspected:
+    async def inspect(self, inspection: Inspection) -> Inspected | None:
         """The plan of a job, or what is wrong with it; an input that crashes the process is wrong.
 
-        Raises Unavailable when no answer comes in time (`timeout` seconds, once it is this question's turn).
+        None when there is no answer within `timeout` seconds, the wait for other questions included (but not
+        that for the first process to start).  Raises Unavailable when too many wait, or nothing can be asked.
         """
         if self._stopped or self._waiting >= _MAX_WAITING:
             raise Unavailable("too many jobs are being checked; try again")
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, self._ask, inspection)
+            if self._started is not None:
+                with suppress(Exception):  # the question itself finds out whether that lasts
+                    await asyncio.shield(asyncio.wrap_future(self._started))
+            deadline = time.monotonic() + self._timeout
+            asked = asyncio.get_running_loop().run_in_executor(self._thread, self._ask, inspection, deadline)
+            done, _ = await asyncio.wait({asked}, timeout=self._timeout + 0.5)  # the process is killed first
+            return asked.result() if done or not asked.cancel() else None
         finally:
             self._waiting -= 1
 
-    def _ask(self, inspection: Inspection) -> Inspected:
+    def _ask(self, inspection: Inspection, deadline: float) -> Inspected | None:
         child = self._warm()
+        if time.monotonic() >= deadline:  # it waited too long: nothing was asked, and the process is well
+            return None
+        field = "dataset.uri"
         try:
             child.send(inspection)
-            answer = child.receive(self._timeout)
+            while (left := deadline - time.monotonic()) > 0:
+                answer = child.receive(left)
+                if isinstance(answer, Inspected):
+                    if answer.error is not None and answer.error.code == INTERNAL:
+                        _log.error("inspector.defect", stderr=child.stderr_tail())
+                    return answer
+                if isinstance(answer, Reading):
+                    field = answer.field
         except ChildEnded as ended:
             self._replace(str(ended))
-            return Inspected(plan=None, error=_CRASHED)
-        if not isinstance(answer, Inspected):
-            self._replace("it did not answer in time")
-            raise Unavailable(f"the dataset could not be checked within {self._timeout:g} s; try again")
-        if answer.error is not None and answer.error.code == INTERNAL:
-            _log.error("inspector.defect", stderr=child.stderr_tail())
-        return answer
+            return Inspected(plan=None, error=_CRASHED[field])
+        self._replace(f"it did not answer in time about {field}")
+        return None
 
     def _warm(self) -> Child:
         """The process, once it is ready; a fresh one if it died since the last question."""
@@ -99,7 +128,7 @@ class Inspector:
                 return child
         except ChildEnded as ended:
             _log.error("inspector.broken", cause=str(ended), stderr=child.stderr_tail())
-        raise Unavailable("datasets cannot be checked now; try again later")
+        raise Unavailable("jobs cannot be checked now; try again later")
 
     def _replace(self, cause: str = "") -> Child:
         with self._lock:

@@ -6,8 +6,9 @@ Typed, sent over a `multiprocessing` pipe between processes of this service alon
 from dataclasses import dataclass
 from pathlib import Path
 
+from npn_core.config import CatalogueModel, Model, ModelFile
 from npn_core.progress import Cost, Metric, Progress
-from npn_service.jobs.model import ArtifactFile, JobError, JobPlan, JobSpec
+from npn_service.jobs.model import ArchitectureModel, ArtifactFile, JobError, JobPlan, JobSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,13 +17,34 @@ class Ready:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Assignment:
-    """One attempt to run: read `dataset`, write the artifact into `output` (an empty local folder)."""
+class Inputs:
+    """What a job asks for, and where it lies on this host.
+
+    `dataset` is a file or a folder; `model` the archive that the spec's model names, None for a network of the
+    catalogue.
+    """
+
+    spec: JobSpec
+    dataset: Path
+    model: Path | None = None
+
+    @property
+    def core_model(self) -> Model:
+        """The model as the method takes it."""
+        match self.spec.model, self.model:
+            case ArchitectureModel(name=name, params=params), None:
+                return CatalogueModel(name=name, params=params)
+            case _, Path() as path:
+                return ModelFile(path=path)
+        raise ValueError("an uploaded model has a file, a network of the catalogue has none")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assignment(Inputs):
+    """One attempt to run: write the artifact into `output` (an empty local folder)."""
 
     job: str
     attempt: int
-    spec: JobSpec
-    dataset: Path
     output: Path
 
 
@@ -62,11 +84,15 @@ class Cancelled:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Inspection:
-    """Check this spec against the headers and labels of `dataset`, and plan it."""
+class Inspection(Inputs):
+    """Check the spec against what headers, labels and the model's graph tell, and plan it."""
 
-    spec: JobSpec
-    dataset: Path
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """What the inspector reads from now on, by the job's field: at fault if that is the last that it says."""
+
+    field: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

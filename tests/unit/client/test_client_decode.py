@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 
 from npn.v1 import compression_pb2 as pb
-from npn_client import JobState, Stage, StateChanged
-from npn_client.decode import event, snapshot
+from npn_client import Architecture, DatasetInput, JobState, ModelArchive, Stage, StateChanged, Unpruned
+from npn_client.decode import event, plan, snapshot
 
 
 def test_states_and_stages_are_those_of_the_interface() -> None:
@@ -50,6 +50,25 @@ def test_a_full_job() -> None:
     assert job.result.compact.params == 12
     assert job.result.metrics["compact_test_accuracy"].low == 0.4
     assert job.result.metrics["compact_test_accuracy"].high is None
+
+
+def test_a_model_of_the_callers_own() -> None:
+    """An archive shows its URI, a network of the catalogue its name."""
+    assert snapshot(pb.Job(model=pb.Model(uri="objects/1"))).model == ModelArchive("objects/1")
+    named = pb.Model(architecture=pb.Architecture(name="mlp", params={"hidden": "3"}))
+    assert snapshot(pb.Job(model=named)).model == Architecture("mlp", {"hidden": "3"})
+
+
+def test_a_plan() -> None:
+    """What stays whole, the prunable share, every input and the target are told."""
+    message = pb.Plan(prunable=0.5, unpruned=[pb.Unpruned(name="head", size=3, reason="an output")])
+    message.dataset.inputs.add(name="ids", shape=[16], dtype="int64")
+    message.dataset.target, message.dataset.target_shape[:] = "values", [2]
+    answer = plan(message)
+    assert (answer.prunable, answer.unpruned) == (0.5, (Unpruned(name="head", size=3, reason="an output"),))
+    assert answer.dataset is not None
+    assert answer.dataset.inputs == (DatasetInput(name="ids", shape=(16,), dtype="int64"),)
+    assert (answer.dataset.target, answer.dataset.target_shape) == ("values", (2,))
 
 
 def test_events() -> None:

@@ -8,11 +8,23 @@ from uuid import UUID
 import pytest
 
 from npn.v1 import compression_pb2 as pb
-from npn_client import Architecture, Budget, Dataset, InvalidArgument, JobState, KSchedule, Training
+from npn_client import (
+    Architecture,
+    Budget,
+    Dataset,
+    InvalidArgument,
+    JobState,
+    KSchedule,
+    ModelArchive,
+    Training,
+)
 from npn_client.encode import create_job_request, list_filter
+from npn_client.spec import named_model
+
+MLP = Architecture("mlp")
 
 
-def request(model: Any = "mlp", **more: Any) -> pb.CreateJobRequest:
+def request(model: Any = MLP, **more: Any) -> pb.CreateJobRequest:
     """A small request."""
     return create_job_request(model, dataset=Dataset("objects/1"), budget=Budget(max_params=9), **more)
 
@@ -48,12 +60,47 @@ def test_parameters_of_an_architecture() -> None:
     assert dict(sent.architecture.params) == {"hidden": "300,100", "activation": "relu", "depth": "3"}
 
 
-@pytest.mark.parametrize("model", ["s3://models/net.pt2", "net.pt2", "objects/1", object()])
-def test_models_of_later_versions(model: Any) -> None:
-    """What this version does not take is refused by name before anything is sent."""
-    with pytest.raises(InvalidArgument, match="this version takes the name") as raised:
-        request(model)
-    assert raised.value.violations[0].field == "job.model"
+def test_a_model_of_the_callers_own() -> None:
+    """An archive is sent by its URI alone."""
+    model = request(ModelArchive("objects/1")).job.model
+    assert (model.WhichOneof("source"), model.uri) == ("uri", "objects/1")
+
+
+@pytest.mark.parametrize(
+    ("model", "named"),
+    [
+        ("resnet20", Architecture("resnet20")),
+        ("net.pt2", ModelArchive("net.pt2")),
+        ("runs/net.pt2", ModelArchive("runs/net.pt2")),
+        ("objects/17", ModelArchive("objects/17")),
+        ("s3://bucket/net", ModelArchive("s3://bucket/net")),
+        (Path("objects/17"), ModelArchive(Path("objects/17"))),
+        (object(), None),
+    ],
+)
+def test_what_a_model_is(model: object, named: object) -> None:
+    """A URI with a scheme or objects/, a file by its suffix, else a name of the catalogue."""
+    assert named_model(model) == named
+
+
+def test_where_an_archive_is() -> None:
+    """URIs have no local path; a file is called by its name, a URI as it is."""
+    assert ModelArchive("s3://a/b.pt2").local_path is None
+    assert ModelArchive("a/b.pt2").local_path == Path("a/b.pt2")
+    assert [ModelArchive(source).name for source in ("s3://a/b.pt2", "a/b.pt2")] == ["s3://a/b.pt2", "b.pt2"]
+
+
+def test_what_training_says_is_sent() -> None:
+    """Loss, output, augmentation, rounding and a fresh start have fields of their own."""
+    asked = Training(loss="mse", output="1", augment="crop-flip", round_to=8, from_scratch=True)
+    sent = request(training=asked).job.training
+    assert {field.name: value for field, value in sent.ListFields()} == {
+        "loss": "mse",
+        "output": "1",
+        "augment": "crop-flip",
+        "round_to": 8,
+        "from_scratch": True,
+    }
 
 
 @pytest.mark.parametrize(

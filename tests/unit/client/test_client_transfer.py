@@ -7,7 +7,7 @@ import pytest
 
 from npn_client import ArtifactFile, InvalidArgument, NotFound, TransferFailed, Unavailable
 from npn_client.retry import ATTEMPTS, Resumption
-from npn_client.transfer import IncomingFile, LocalFile, target
+from npn_client.transfer import IncomingFile, LocalObject, target
 
 
 def artifact_file(data: bytes, path: str = "model.pt2") -> ArtifactFile:
@@ -64,11 +64,22 @@ def test_an_empty_file(tmp_path: Path) -> None:
 
 
 def test_files_that_cannot_be_sent(tmp_path: Path) -> None:
-    """A missing file and a folder name the field and what would be right."""
-    for path in (tmp_path / "absent.npz", tmp_path):
+    """A missing file, a folder without files, and one where a file is needed name the field."""
+    for path, folders in ((tmp_path / "absent.npz", True), (tmp_path, True), (tmp_path, False)):
         with pytest.raises(InvalidArgument, match=path.name) as raised:
-            LocalFile.read(path, "job.dataset.uri")
+            LocalObject.read(path, "job.dataset.uri", folders=folders)
         assert raised.value.violations[0].field == "job.dataset.uri"
+
+
+def test_a_folder_is_its_files(tmp_path: Path) -> None:
+    """Relative paths in one order, nothing hidden."""
+    for path in ("b.parquet", "a/1.parquet", ".cache/x", "a/.DS_Store"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(path.encode())
+    local = LocalObject.read(tmp_path, "job.dataset.uri")
+    assert [(file.path, file.size) for file in local.files] == [("a/1.parquet", 11), ("b.parquet", 9)]
+    announced = local.create_request("1").files
+    assert announced[0].sha256 == hashlib.sha256(b"a/1.parquet").hexdigest()
 
 
 def test_a_transfer_goes_on_while_bytes_get_through() -> None:

@@ -4,14 +4,17 @@ import pytest
 import torch
 
 from npn_core.config import Budget, Training
-from npn_core.progress import Cost, DatasetInfo
+from npn_core.progress import Cost, DatasetInfo, InputInfo, Metric, Unpruned
 from npn_core.report import (
-    Accuracies,
-    Accuracy,
     AppliedPreprocessing,
     ArchitectureDocument,
     Hardening,
+    InputSpec,
     KeptUnits,
+    Latencies,
+    Latency,
+    LayerWidths,
+    OnnxCheck,
     Report,
     Versions,
 )
@@ -22,18 +25,28 @@ torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 @pytest.fixture(scope="session")
 def report() -> Report:
     """A report with every field set."""
-    accuracy = Accuracy.of(98, 100)
     return Report(
         budget=Budget(max_params=100),
         dense=Cost(params=200, macs=300, bytes=800),
         compact=Cost(params=100, macs=150, bytes=400),
         largest_difference=1e-7,
-        accuracies=Accuracies(
-            dense_validation=accuracy,
-            dense_test=accuracy,
-            compact_validation=accuracy,
-            compact_test=accuracy,
+        relative_difference=1e-8,
+        onnx=OnnxCheck(opset=25, largest_difference=1e-6, relative_difference=1e-7),
+        latency=Latencies(
+            threads=1,
+            entries=(
+                Latency(
+                    batch=64,
+                    dense_ms=1.5,
+                    compact_ms=0.5,
+                    dense_format="contiguous",
+                    compact_format="channels_last",
+                    runs=100,
+                ),
+            ),
         ),
+        unpruned=(Unpruned(name="norm", size=8, reason="LayerNorm averages over it"),),
+        metrics=(Metric(name="compact_test_accuracy", value=0.98, low=0.93, high=0.99),),
         hardening=Hardening(
             expected_cost={"params": 101.5},
             hard_cost_before_repair={"params": 102},
@@ -45,11 +58,12 @@ def report() -> Report:
             train_samples=90,
             validation_samples=10,
             test_samples=10,
-            input_shape=(1, 4, 4),
+            inputs=(InputInfo(name="x", shape=(1, 4, 4), dtype="uint8"),),
+            target="classes",
             classes=2,
-            dtype="uint8",
         ),
         training=Training(seed=3),
+        distillation=1.0,
         seeds={"training": 3},
         versions=Versions.current(),
         timings={"dense": 1.5},
@@ -62,7 +76,18 @@ def architecture() -> ArchitectureDocument:
     return ArchitectureDocument(
         name="mlp",
         params={"hidden": "8"},
-        input_shape=(1, 4, 4),
+        inputs=(InputSpec(name="x", shape=(1, 4, 4), dtype="float32"),),
+        outputs=("output",),
         classes=2,
         groups=(KeptUnits(name="fc1", kind="neuron", size=8, kept=(0, 3, 7)),),
+        layers=(
+            LayerWidths(
+                name="fc1",
+                type="Linear",
+                dense=(8, 16),
+                compact=(3, 16),
+                arguments={"in_features": 16, "out_features": 3},
+            ),
+            LayerWidths(name="gone", type="Linear", dense=(8, 8), compact=None, arguments={}),
+        ),
     )

@@ -2,20 +2,21 @@
 
 import json
 import subprocess
-import sys
-import sysconfig
 import zipfile
+from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import fx, nn
+from torch import nn
 
-from npn_core.artifact import OutputFile, export, write_artifact
+from npn_core import onnx_export
+from npn_core.artifact import Exported, OutputFile, export_model, write_documents
 from npn_core.progress import Progress, Stage
 from npn_core.recount import payload
-from npn_core.report import ArchitectureDocument, Report
+from npn_core.report import FORMAT_VERSION, ArchitectureDocument, InputSpec, Report
 
 PROGRESS = Progress(
     step=1,
@@ -32,21 +33,14 @@ PROGRESS = Progress(
     time_left=1.0,
 )
 INPUT_SHAPE = (2, 9, 8)
-Artifact = tuple[Path, tuple[OutputFile, ...]]  # the folder and what was written
 
-# Runs where only the installed libraries can be imported: -S leaves this project's editable install out.
-RUNNER = """
-import sys, importlib.util
-sys.path.append(sys.argv[1])
-assert not any(importlib.util.find_spec(name) for name in ("npn_core", "npn_service", "npn_client", "npn"))
-import torch
-program = torch.export.load(sys.argv[2] + "/model.pt2")
-assert program.graph_signature.user_inputs == ("x",)
-model = program.module()
-for size in (1, 7):
-    x = torch.linspace(-1, 1, size * 144).reshape(size, 2, 9, 8)
-    torch.save(model(x).detach(), f"{size}.pt")
-"""
+
+class Artifact(NamedTuple):
+    """A written artifact."""
+
+    folder: Path
+    exported: Exported
+    files: tuple[OutputFile, ...]
 
 
 def network() -> nn.Sequential:
@@ -65,59 +59,66 @@ def network() -> nn.Sequential:
     return module.eval()
 
 
+def write(
+    folder: Path, module: nn.Module, report: Report, architecture: ArchitectureDocument
+) -> tuple[Exported, tuple[OutputFile, ...]]:
+    """Both halves of an artifact, for one input of any shape that `module` takes."""
+    shape = (3,) if isinstance(module[0], nn.Linear) else INPUT_SHAPE
+    exported = export_model(
+        folder, module, (torch.linspace(-1, 1, 2 * prod(shape)).reshape(2, *shape),), ("x",)
+    )
+    files = write_documents(folder, architecture=architecture, report=report, metrics=[PROGRESS, PROGRESS])
+    return exported, files
+
+
 @pytest.fixture(scope="module")
 def artifact(
     tmp_path_factory: pytest.TempPathFactory, report: Report, architecture: ArchitectureDocument
 ) -> Artifact:
     """The artifact of `network`, written once."""
     folder = tmp_path_factory.mktemp("artifact")
-    files = write_artifact(
-        folder,
-        network(),
-        torch.zeros(2, *INPUT_SHAPE),
-        architecture=architecture,
-        report=report,
-        metrics=[PROGRESS, PROGRESS],
-    )
-    return folder, files
+    return Artifact(folder, *write(folder, network(), report, architecture))
 
 
 def test_files_and_sums(artifact: Artifact) -> None:
     """Every file is listed with its size, and sha256sum -c agrees."""
-    folder, files = artifact
     names = [
         "architecture.json",
         "metrics.jsonl",
+        "model.onnx",
         "model.pt2",
         "model.safetensors",
         "report.json",
         "SHA256SUMS",
     ]
-    assert [file.path for file in files] == names
-    assert all((folder / file.path).stat().st_size == file.size for file in files)
+    assert [file.path for file in artifact.files] == names
+    assert all((artifact.folder / file.path).stat().st_size == file.size for file in artifact.files)
     checked = subprocess.run(
-        ["sha256sum", "-c", "--strict", "SHA256SUMS"], cwd=folder, capture_output=True, check=True
+        ["sha256sum", "-c", "--strict", "SHA256SUMS"], cwd=artifact.folder, capture_output=True, check=True
     )
-    assert checked.stdout.count(b": OK") == 5
+    assert checked.stdout.count(b": OK") == 6
 
 
-def test_runs_where_this_project_is_not_installed(artifact: Artifact, tmp_path: Path) -> None:
-    """model.pt2 gives the module's outputs for batches of 1 and 7 in a process that has torch alone."""
-    libraries = sysconfig.get_path("purelib")
-    subprocess.run(
-        [sys.executable, "-I", "-S", "-c", RUNNER, libraries, str(artifact[0])],
-        cwd=tmp_path,
-        check=True,
-        timeout=120,
-    )
+def test_what_was_exported(artifact: Artifact) -> None:
+    """The ends of the network and the check of model.onnx are told for the documents."""
+    exported = artifact.exported
+    assert exported.inputs == (InputSpec(name="x", shape=INPUT_SHAPE, dtype="float32"),)
+    assert (exported.outputs, exported.warnings) == (("output",), ())
+    assert exported.onnx is not None
+    assert exported.onnx.largest_difference <= 1e-5
+
+
+def test_model_runs(artifact: Artifact) -> None:
+    """model.pt2 gives the module's outputs for batches of 1 and 7."""
+    loaded = torch.export.load(artifact.folder / "model.pt2").module()
     for size in (1, 7):
-        x = torch.linspace(-1, 1, size * 144).reshape(size, *INPUT_SHAPE)
-        assert torch.equal(torch.load(tmp_path / f"{size}.pt"), network()(x).detach())
+        x = torch.randn(size, *INPUT_SHAPE)
+        assert torch.equal(loaded(x), network()(x))
 
 
 def test_no_pickle_inside(artifact: Artifact) -> None:
     """The archive holds raw weights and JSON: no example inputs, nothing that a pickle loader would take."""
-    with zipfile.ZipFile(artifact[0] / "model.pt2") as archive:
+    with zipfile.ZipFile(artifact.folder / "model.pt2") as archive:
         contents = {name: archive.read(name) for name in archive.namelist()}
     assert contents.pop("model/data/sample_inputs/model.pt") == b""
     assert not [name for name in contents if name.endswith((".pkl", ".pt", ".pickle"))]
@@ -128,26 +129,17 @@ def test_no_pickle_inside(artifact: Artifact) -> None:
     assert sorted(map(len, raw)) == sorted(t.numel() * t.element_size() for t in payload(network()).values())
 
 
-def test_archive_names_no_path_of_this_machine(artifact: Artifact) -> None:
-    """The exporting machine's files are its own business."""
-    with zipfile.ZipFile(artifact[0] / "model.pt2") as archive:
-        text = archive.read("model/models/model.json").decode()
-    assert "conv2d" in text
-    assert ".py" not in text
-    assert str(Path(sys.prefix)) not in text
-
-
 def test_weights(artifact: Artifact) -> None:
     """model.safetensors loads into the module by name and is its whole state."""
-    loaded, state = load_file(artifact[0] / "model.safetensors"), network().state_dict()
+    loaded, state = load_file(artifact.folder / "model.safetensors"), network().state_dict()
     assert set(loaded) == set(state)
     assert all(torch.equal(loaded[name], state[name]) for name in state)
 
 
 def test_metrics_lines(artifact: Artifact) -> None:
     """One JSON object per report, each with the version; infinity is a string."""
-    lines = [json.loads(line) for line in (artifact[0] / "metrics.jsonl").read_text().splitlines()]
-    assert [line["format_version"] for line in lines] == [1, 1]
+    lines = [json.loads(line) for line in (artifact.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["format_version"] for line in lines] == [FORMAT_VERSION, FORMAT_VERSION]
     assert (lines[0]["k"], lines[0]["stage"]) == ("Infinity", "dense")
 
 
@@ -155,15 +147,8 @@ def test_same_network_same_bytes(
     artifact: Artifact, tmp_path: Path, report: Report, architecture: ArchitectureDocument
 ) -> None:
     """Writing the same again gives the same files, byte for byte."""
-    again = write_artifact(
-        tmp_path,
-        network(),
-        torch.ones(2, *INPUT_SHAPE),
-        architecture=architecture,
-        report=report,
-        metrics=[PROGRESS, PROGRESS],
-    )
-    assert again == artifact[1]
+    _, again = write(tmp_path, network(), report, architecture)
+    assert again == artifact.files
 
 
 def test_views_and_ties_are_stored_whole_and_once(
@@ -174,36 +159,21 @@ def test_views_and_ties_are_stored_whole_and_once(
     first, second = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)
     first.weight = second.weight = nn.Parameter(whole[:3, ::2])
     module = nn.Sequential(first, second).eval()
-    write_artifact(tmp_path, module, torch.zeros(2, 3), architecture=architecture, report=report, metrics=[])
+    exported, _ = write(tmp_path, module, report, architecture)
     (weight,) = load_file(tmp_path / "model.safetensors").values()
     assert torch.equal(weight, whole[:3, ::2])
     x = torch.randn(5, 3)
     assert torch.allclose(torch.export.load(tmp_path / "model.pt2").module()(x), module(x))
+    assert exported.onnx is not None
 
 
-class Picked(nn.Module):
-    """Picks features by an index buffer, as a compact network does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("index", torch.tensor([0, 2, 5]))
-        self.fc = nn.Linear(3, 2)
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """(N, 6) -> (N, 2)."""
-        return self.fc(features.index_select(1, self.index))
-
-
-def test_graph_modules_are_exported_and_left_alone() -> None:
-    """An fx graph with buffers of its own exports too, and keeps its own input's name."""
-    module = fx.symbolic_trace(Picked().eval()).eval()
-    program = export(module, torch.zeros(2, 6))
-    x = torch.randn(7, 6)
-    assert torch.equal(program.module()(x), module(x))
-    assert [node.name for node in module.graph.find_nodes(op="placeholder")] == ["features"]
-
-
-def test_training_mode_is_refused() -> None:
-    """Exporting dropout and batch statistics in train mode would be a defect of the caller."""
-    with pytest.raises(ValueError, match="eval mode"):
-        export(network().train(), torch.zeros(2, *INPUT_SHAPE))
+def test_a_network_without_onnx_is_an_artifact_too(
+    tmp_path: Path, report: Report, architecture: ArchitectureDocument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where model.onnx cannot be written, the rest is, with a warning."""
+    monkeypatch.setattr(onnx_export, "_PACKAGES", ("an_absent_package",))
+    exported, files = write(tmp_path, network(), report, architecture)
+    assert exported.onnx is None
+    assert "an_absent_package" in exported.warnings[0]
+    assert "model.onnx" not in [file.path for file in files]
+    assert "model.pt2" in [file.path for file in files]

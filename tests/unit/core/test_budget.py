@@ -2,15 +2,17 @@
 
 import pytest
 import torch
+from cells import masks
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_networks import conv_net, network
+from small_networks import conv_network, network, unit_name
 from torch import Tensor, nn
 
 from npn_core.budget import (
     ARRIVAL,
     INTEGRAL_LIMIT,
     Multipliers,
+    _Repair,
     check_feasible,
     expected_costs,
     fits,
@@ -22,18 +24,16 @@ from npn_core.catalogue import build
 from npn_core.config import Budget
 from npn_core.cost import CostModel, cost_model
 from npn_core.errors import InfeasibleBudget
-from npn_core.graph import trace
-from npn_core.groups import find_groups
 from npn_core.progress import Cost
 
 
 def model_of(module: nn.Module, input_shape: tuple[int, ...]) -> CostModel:
     """The cost model of a plain module."""
-    graph = trace(module, input_shape)
-    return cost_model(graph, find_groups(graph))
+    net = network(module, input_shape)
+    return cost_model(net.graph, net.coupling)
 
 
-CONV = network(conv_net())
+CONV = conv_network()
 CONV_MODEL = cost_model(CONV.graph, CONV.coupling)
 EVERYTHING = torch.ones(CONV_MODEL.coupling.size, dtype=torch.bool)
 DENSE, SMALLEST = CONV_MODEL.count(EVERYTHING), CONV_MODEL.count(smallest_mask(CONV_MODEL))
@@ -81,7 +81,7 @@ def test_hardening_meets_every_limit_and_uses_it(budget: Budget, seed: int, shar
     for unit in (~hardened.mask).nonzero().flatten().tolist():
         for larger in openings(hardened.mask, unit):
             assert torch.equal(coupling.close(larger), larger)
-            assert not fits(CONV_MODEL.count(larger), budget), coupling.gate_name(unit)
+            assert not fits(CONV_MODEL.count(larger), budget), unit_name(coupling, unit)
 
 
 def test_a_mask_at_its_budget_is_left_alone() -> None:
@@ -138,6 +138,83 @@ def test_every_limit_counts() -> None:
     cost = Cost(params=10, macs=20, bytes=40)
     assert fits(cost, Budget(max_params=10, max_macs=20, max_bytes=40))
     assert not fits(cost, Budget(max_params=10, max_macs=19))
+
+
+SMALL = model_of(
+    nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(4, 2), nn.ReLU(), nn.Linear(2, 2)), (1, 3, 4)
+)
+
+
+def test_marginal_costs_are_true_increments() -> None:
+    """Of every mask and every gate alone: the cost with the gate open less that with it closed, closure included."""
+    limits = Budget(max_params=1, max_macs=1, max_bytes=1)
+    repair = _Repair(SMALL, limits, torch.zeros(8, dtype=torch.float64), 1)
+    for mask in masks(8):
+        marginal = repair.marginal(mask)
+        for unit in range(8):
+            with_unit, without = mask.clone(), mask.clone()
+            with_unit[unit], without[unit] = True, False
+            more, less = SMALL.count(with_unit), SMALL.count(without)
+            added = [getattr(more, kind) - getattr(less, kind) for kind in limits.limits]
+            assert marginal[:, unit].tolist() == pytest.approx(added), (mask, unit)
+
+
+@pytest.mark.parametrize("limit", [16, 20, 27, 33])
+def test_no_larger_network_fits(limit: int) -> None:
+    """From any mask: no network with more units than the one found, and all of its own, meets the budget."""
+    networks = [mask for mask in masks(8) if torch.equal(SMALL.coupling.close(mask), mask)]
+    budget = Budget(max_params=limit)
+    fitting = torch.stack([mask for mask in networks if fits(SMALL.count(mask), budget)])
+    scores = torch.randn(8, generator=torch.Generator().manual_seed(limit), dtype=torch.float64)
+    for start in masks(8)[::5]:
+        found = harden(SMALL, budget, start, scores).mask
+        larger = fitting[(fitting | ~found).all(dim=1)]  # those that have all of its units
+        assert larger.tolist() == [found.tolist()]
+
+
+@settings(max_examples=60, deadline=None)
+@given(budget=budgets, seed=st.integers(0, 2**32), round_to=st.sampled_from([2, 3, 4, 5, 8]))
+def test_units_stay_in_multiples(budget: Budget, seed: int, round_to: int) -> None:
+    """Channels and neurons in multiples of round_to or all of them, small groups whole; features one by one."""
+    low = check_feasible(CONV_MODEL, Budget(max_params=10**9), round_to)[1]
+    kinds = {kind: max(limit, getattr(low, kind)) for kind, limit in budget.limits.items()}
+    budget = Budget(**{f"max_{kind}": limit for kind, limit in kinds.items()})
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.rand(EVERYTHING.shape, generator=generator) < 0.5
+    scores = torch.randn(EVERYTHING.shape, generator=generator, dtype=torch.float64)
+    hardened = harden(CONV_MODEL, budget, mask, scores, round_to)
+    assert fits(hardened.cost, budget)
+    assert torch.equal(CONV_MODEL.coupling.close(hardened.mask), hardened.mask)
+    for name, size in (("conv1", 4), ("conv2", 5), ("fc1", 6)):
+        live = int(hardened.mask[CONV_MODEL.coupling.by_name[name].slice].sum())
+        assert live == size if size <= round_to else live == size or (live and live % round_to == 0)
+    channels = CONV_MODEL.coupling.by_name["conv2"]
+    features = hardened.mask[CONV_MODEL.coupling.by_name["fc1.in"].slice].view(5, 9)
+    for channel in hardened.mask[channels.slice].nonzero().flatten().tolist():
+        for feature in (~features[channel]).nonzero().flatten().tolist():
+            larger = openings(hardened.mask, channels.offset + channels.size + 9 * channel + feature)
+            assert not any(fits(CONV_MODEL.count(one), budget) for one in larger)
+
+
+def test_the_smallest_network_follows_round_to() -> None:
+    """Two channels and two neurons instead of one each; groups that are smaller than round_to are whole."""
+    counts = {
+        round_to: [
+            int(smallest_mask(CONV_MODEL, round_to)[g.slice].sum()) for g in CONV_MODEL.coupling.groups
+        ]
+        for round_to in (1, 2, 5, 100)
+    }
+    assert counts == {1: [1, 1, 1, 1], 2: [2, 2, 2, 2], 5: [4, 5, 5, 5], 100: [4, 5, 5, 6]}
+
+
+def test_a_budget_that_rounding_forbids_is_refused() -> None:
+    """The range is that of networks whose units are multiples of round_to."""
+    with pytest.raises(InfeasibleBudget):
+        check_feasible(CONV_MODEL, Budget(max_params=SMALLEST.params), 2)
+    dense, smallest = check_feasible(CONV_MODEL, Budget(max_params=DENSE.params), 100)
+    assert dense == DENSE
+    # all channels and neurons; one feature in each channel, its norm and its weights
+    assert smallest.params == DENSE.params - 40 * (2 + 6)
 
 
 @pytest.mark.parametrize("limit", [2_000, 10_000, 100_000])

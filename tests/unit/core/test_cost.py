@@ -1,19 +1,19 @@
 """Expected cost and its gradient against enumeration; hard cost against the compact module."""
 
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 import torch
 from cells import mask_probabilities, masks
-from small_networks import CONV_INPUT, conv_net, network, random_mask
+from small_networks import CONV_INPUT, CONV_INPUTS, conv_network, network, random_mask
 from torch import Tensor, nn
 
 from npn_core import recount
 from npn_core.catalogue import build
 from npn_core.config import COST_KINDS
 from npn_core.cost import CostModel, cost_model
-from npn_core.graph import trace
-from npn_core.groups import Axes, Coupling, Group, Kind, find_groups
+from npn_core.gated import Network
 from npn_core.progress import Cost
 from npn_core.surgery import compact
 
@@ -73,26 +73,28 @@ def flat_input_cost(z: Tensor) -> Tensor:
 def found(make: Callable[[], tuple[nn.Module, tuple[int, ...]]]) -> CostModel:
     """The cost model with the groups that are found."""
     module, input_shape = make()
-    graph = trace(module, input_shape)
-    return cost_model(graph, find_groups(graph))
+    net = network(module, input_shape)
+    return cost_model(net.graph, net.coupling)
 
 
-def residual() -> CostModel:
-    """A trunk of 3 channels that a square convolution reads and writes, as in x + conv(x)."""
-    graph = trace(
-        nn.Sequential(
-            *(nn.Conv2d(1, 3, 1), nn.Conv2d(3, 3, 3, padding=1)),
-            *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)),
-        ),
-        (1, 2, 2),
-    )
-    trunk = Group(name="trunk", kind=Kind.CHANNEL, size=3, offset=0)
-    modules = {
-        "0": Axes(rows="trunk", cols=None),
-        "1": Axes(rows="trunk", cols="trunk"),
-        "4": Axes(rows=None, cols="trunk"),
-    }
-    return cost_model(graph, Coupling(groups=(trunk,), modules=modules, outputs={}, selects={}))
+class Residual(nn.Module):
+    """x + conv(x) after a first convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 3, 1)
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.fc = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The classes' logits."""
+        x = self.stem(x)
+        return self.fc((x + self.conv(x)).mean((2, 3)))
+
+
+def residual() -> tuple[nn.Module, tuple[int, ...]]:
+    """A trunk of 3 channels that a square convolution reads and writes."""
+    return Residual(), (1, 2, 2)
 
 
 def residual_cost(z: Tensor) -> Tensor:
@@ -106,7 +108,7 @@ CASES = [
     pytest.param(found(chain), chain_cost, id="chain"),
     pytest.param(found(flattened), flattened_cost, id="flattened"),
     pytest.param(found(flat_input), flat_input_cost, id="flat-input"),
-    pytest.param(residual(), residual_cost, id="residual"),
+    pytest.param(found(residual), residual_cost, id="residual"),
 ]
 
 
@@ -154,24 +156,33 @@ def test_gradient_at_sure_gates(model: CostModel, by_hand: Callable[[Tensor], Te
 @pytest.mark.parametrize("seed", range(5))
 def test_hard_cost_is_that_of_the_compact_module(seed: int) -> None:
     """Parameters, MACs and bytes of a mask equal what is counted on the module that surgery makes of it."""
-    full = network(conv_net())
+    full = conv_network()
     model = cost_model(full.graph, full.coupling)
     mask = random_mask(full.coupling, torch.Generator().manual_seed(seed))
-    assert model.count(mask) == recount.count(compact(full, full.active(mask)), CONV_INPUT)
+    assert model.count(mask) == recount.count(
+        compact(full, full.active(mask), CONV_INPUTS), (torch.empty(1, *CONV_INPUT),)
+    )
+
+
+@cache
+def lenet5_caffe() -> Network:
+    """The catalogue's."""
+    module = build("lenet5-caffe", {}, input_shape=(1, 28, 28), classes=10, seed=0)
+    return network(module, (1, 28, 28))
 
 
 def test_lenet5_caffe() -> None:
     """The literature's LeNet-5-Caffe: 431,080 parameters and 2,293,000 multiply-adds."""
-    graph = trace(build("lenet5-caffe", {}, input_shape=(1, 28, 28), classes=10, seed=0), (1, 28, 28))
-    model = cost_model(graph, find_groups(graph))
+    net = lenet5_caffe()
+    model = cost_model(net.graph, net.coupling)
     dense = model.count(torch.ones(model.coupling.size, dtype=torch.bool))
     assert dense == Cost(params=431_080, macs=2_293_000, bytes=4 * 431_080)
 
 
 def test_lenet5_caffe_of_a_paper() -> None:
     """5-10-76(features)-16, the smallest LeNet-5-Caffe published, counts as its four layers do."""
-    graph = trace(build("lenet5-caffe", {}, input_shape=(1, 28, 28), classes=10, seed=0), (1, 28, 28))
-    coupling = find_groups(graph)
+    net = lenet5_caffe()
+    coupling = net.coupling
     mask = torch.zeros(coupling.size, dtype=torch.bool)
     for name, kept in (("conv1", 5), ("conv2", 10), ("fc1", 16)):
         mask[coupling.by_name[name].offset :][:kept] = True
@@ -179,4 +190,4 @@ def test_lenet5_caffe_of_a_paper() -> None:
     features[:10, :7] = True
     features[:6, 7] = True
     expected = (5 * 26) + 10 * (5 * 25 + 1) + 16 * (76 + 1) + 10 * (16 + 1)
-    assert cost_model(graph, coupling).count(mask).params == expected
+    assert cost_model(net.graph, coupling).count(mask).params == expected

@@ -9,6 +9,7 @@ from safetensors.numpy import save_file
 
 from npn_core.data import inspect_dataset
 from npn_core.errors import InvalidInput
+from npn_core.progress import InputInfo
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -152,10 +153,100 @@ def test_bad_safetensors(tmp_path: Path, content: bytes, reason: str) -> None:
     assert caught.value.reason == reason
 
 
-def test_folder_and_missing_file(tmp_path: Path) -> None:
-    """What is no file is refused without its path."""
-    for path in (tmp_path, tmp_path / "absent.npz"):
+def test_folder_with_one_file(tmp_path: Path) -> None:
+    """A folder with one file is that file."""
+    (tmp_path / "set" / "inner").mkdir(parents=True)
+    (tmp_path / "set" / ".hidden").write_text("")
+    info = inspect_dataset(write(tmp_path / "set" / "inner", dataset()))
+    assert inspect_dataset(tmp_path / "set") == info
+
+
+def test_folders_that_are_no_dataset_and_missing_files(tmp_path: Path) -> None:
+    """What is no dataset is refused without its path."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "two").mkdir()
+    for name in ("a.npz", "b.npz"):
+        write(tmp_path / "two", dataset()).rename(tmp_path / "two" / name)
+    for path in (tmp_path / "empty", tmp_path / "two", tmp_path / "absent.npz"):
         with pytest.raises(InvalidInput) as caught:
             inspect_dataset(path)
         assert caught.value.reason == "DATASET_NOT_NPZ"
         assert str(tmp_path) not in caught.value.message
+
+
+def several(**changes: NDArray[np.generic] | None) -> Arrays:
+    """A good dataset of two inputs, with arrays replaced or left out."""
+    ids, mask = np.zeros((20, 7), np.int32), np.ones((20, 7), bool)
+    named = {"x_train.ids": ids, "x_test.ids": ids[:5], "x_train.mask": mask, "x_test.mask": mask[:5]}
+    return dataset(**({"x_train": None, "x_test": None} | named | changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("form", ["npz", "safetensors"])
+def test_several_inputs(tmp_path: Path, form: str) -> None:
+    """Inputs are found by their names, sorted; token ids and masks are taken as they are."""
+    path = write(tmp_path, several())
+    if form == "safetensors":
+        path = tmp_path / "data.safetensors"
+        save_file(several(), path)
+    info = inspect_dataset(path)
+    assert info.inputs == (
+        InputInfo(name="ids", shape=(7,), dtype="int32"),
+        InputInfo(name="mask", shape=(7,), dtype="bool"),
+    )
+    assert (info.input_shape, info.dtype, info.train_samples, info.classes) == ((7,), "int32", 18, 4)
+
+
+@pytest.mark.parametrize(
+    ("x", "shape"),
+    [
+        (np.zeros((20, 6, 5), "f4"), (6, 5)),
+        (np.zeros((20, 2, 3, 4, 5), "f4"), (2, 3, 4, 5)),
+        (np.zeros(20, "i8"), ()),
+    ],
+)
+def test_named_inputs_get_no_channel_axis(
+    tmp_path: Path, x: NDArray[np.generic], shape: tuple[int, ...]
+) -> None:
+    """A named input is whatever the network takes: sequences, volumes, one number per sample."""
+    changes = {"x_train.ids": x, "x_test.ids": x[:5]}
+    assert inspect_dataset(write(tmp_path, several(**changes))).input_shape == shape
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "words"),
+    [
+        ({"x_test.mask": None}, "DATASET_NAMES", "lacks x_test.mask"),
+        ({"x_val.ids": np.zeros((3, 7), np.int32)}, "DATASET_NAMES", "lacks x_val.mask, y_val"),
+        ({"x_train": np.zeros((20, 7), np.float32)}, "DATASET_NAMES", "beside"),
+        ({"x_train.mask": np.ones((19, 7), bool)}, "DATASET_SHAPES", "19"),
+        ({"x_train.ids": np.zeros((20, 7), np.int16)}, "DATASET_DTYPE", "int16"),
+        ({"x_test.ids": np.zeros((5, 8), np.int32)}, "DATASET_SHAPES", "x_train.ids"),
+        ({f"x_train.i{at}": np.zeros(20, np.int64) for at in range(31)}, "DATASET_NAMES", "33 inputs"),
+    ],
+)
+def test_several_inputs_that_do_not_fit(
+    tmp_path: Path, changes: dict[str, NDArray[np.generic] | None], reason: str, words: str
+) -> None:
+    """Every split has every input, of the same samples and types."""
+    with pytest.raises(InvalidInput) as caught:
+        inspect_dataset(write(tmp_path, several(**changes)))
+    assert (caught.value.field, caught.value.reason) == ("dataset.uri", reason)
+    assert words in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "name", ["x_train.", "x_train.a/b", "x_train.a.b", "y_train.a", "x_train.9", "z_train"]
+)
+def test_other_names_are_ignored(tmp_path: Path, name: str) -> None:
+    """An array whose name is no plain input's is none of the dataset, and is noted."""
+    assert inspect_dataset(write(tmp_path, dataset(**{name: np.zeros(20)}))).notes == (
+        f"ignored arrays: {name!r}",
+    )
+
+
+def test_layout_of_named_images(tmp_path: Path) -> None:
+    """A layout turns every input of images, and no other."""
+    images = np.zeros((20, 8, 6, 3), np.uint8)
+    changes = {"x_train.mask": images, "x_test.mask": images[:5]}
+    info = inspect_dataset(write(tmp_path, several(**changes)), layout="NHWC")
+    assert [one.shape for one in info.inputs] == [(7,), (3, 8, 6)]

@@ -3,14 +3,15 @@
 import pytest
 import torch
 from cells import mask_probabilities, masks
-from small_networks import CONV_INPUT, conv_net, network
+from small_networks import CONV_INPUT, conv_network, infos, network
 from torch import Tensor, nn
 
 from npn_core.config import Budget, Training
 from npn_core.cost import cost_model
-from npn_core.data import Data
+from npn_core.data import Data, Split
 from npn_core.gated import Network
 from npn_core.gates import Gates
+from npn_core.objective import Objective
 from npn_core.optimizer import GateAdam
 from npn_core.progress import DatasetInfo, Stage
 from npn_core.report import AppliedPreprocessing
@@ -26,15 +27,13 @@ def trainer(net: Network, input_shape: tuple[int, ...], budget: Budget) -> Train
         train_samples=20,
         validation_samples=20,
         test_samples=1,
-        input_shape=input_shape,
+        inputs=infos(input_shape),
+        target="classes",
         classes=2,
-        dtype="float32",
     )
     data = Data(
-        x_train=x,
-        y_train=y,
-        x_val=x,
-        y_val=y,
+        train=Split(x=(x,), y=y),
+        validation=Split(x=(x,), y=y),
         info=info,
         preprocessing=AppliedPreprocessing(scale=1.0, mean=(0.0,), std=(1.0,)),
     )
@@ -42,8 +41,10 @@ def trainer(net: Network, input_shape: tuple[int, ...], budget: Budget) -> Train
         network=net,
         costs=cost_model(net.graph, net.coupling),
         data=data,
+        objective=Objective(kind="cross_entropy", output=0),
         budget=budget,
         training=Training(epochs=4, batch_size=10),
+        trained=False,
         should_stop=lambda: False,
     )
     found.k = K
@@ -101,7 +102,7 @@ def test_prices_are_relative_costs_of_a_unit() -> None:
 @pytest.mark.parametrize("max_params", [120, 300, 600])
 def test_the_expected_cost_arrives_at_the_budget(max_params: int) -> None:
     """With noise for a loss, stage 2 ends with expected and hard cost within 5 % or one unit of the budget."""
-    found = trainer(network(conv_net()), CONV_INPUT, Budget(max_params=max_params))
+    found = trainer(conv_network(), CONV_INPUT, Budget(max_params=max_params))
     steps, lr = 600, 0.02
     found.meter.ahead[Stage.PLASTIC] = steps
     generator = torch.Generator().manual_seed(0)

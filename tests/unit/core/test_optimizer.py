@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from small_networks import batch, conv_net, network
+from small_networks import batch, conv_net, conv_network, cross_entropy
 from torch import Generator, Tensor
 
 from npn_core.gated import Noise
@@ -14,14 +14,14 @@ from npn_core.step import Sliced
 def test_everything_taking_part_is_adamw() -> None:
     """Five steps of the whole network are those of torch.optim.AdamW on the plain module."""
     plain = conv_net(dropout=0).double().train()
-    net = network(conv_net(dropout=0), dtype=torch.float64)
+    net = conv_network(dropout=0, dtype=torch.float64)
     adamw = torch.optim.AdamW(plain.parameters(), lr=0.01, weight_decay=0.1)
     adam = SlicedAdam(parameters=net.parameters, weight_decay=0.1)
-    runner, generator = Sliced(net, F.cross_entropy), Generator().manual_seed(0)
+    runner, generator = Sliced(net, cross_entropy), Generator().manual_seed(0)
     for _ in range(5):
         x, y = batch(generator, torch.float64)
         adamw.zero_grad()
-        F.cross_entropy(plain(x), y).backward()
+        F.cross_entropy(plain(*x), y).backward()
         adamw.step()
         evaluation = runner.differentiate(x, y, net.everything, Noise(generator=generator))
         adam.step(evaluation.updates, lr=0.01)
@@ -49,8 +49,7 @@ def test_a_slice_moves_as_adamw_would_and_the_rest_not_at_all(
     adam = SlicedAdam(parameters={"w": full}, weight_decay=0.1)
     update = Update(
         name="w",
-        rows=r if rows is not None else None,
-        cols=c if cols is not None else None,
+        indices=(r if rows is not None else None, c if cols is not None else None),
         gradient=gradient,
     )
     adam.step([update], lr=0.01)
@@ -75,7 +74,7 @@ def test_the_memory_format_of_a_gradient_does_not_matter() -> None:
     for layout in (torch.contiguous_format, torch.channels_last):
         adam = SlicedAdam(parameters={"w": torch.zeros(4, 3, 5, 5)})
         own = gradient.contiguous(memory_format=layout)
-        adam.step([Update(name="w", rows=None, cols=None, gradient=own)], lr=0.01)
+        adam.step([Update(name="w", indices=(None,) * 4, gradient=own)], lr=0.01)
         moved_weights.append(adam.parameters["w"])
     assert torch.equal(*moved_weights)
 

@@ -2,24 +2,24 @@
 
 import hashlib
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from compress_runs import architecture_of, report_of, run
 from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 
-from npn_core.config import Budget, KSchedule, Training
+from npn_core.config import Budget, CatalogueModel, KSchedule, Training
 from npn_core.data import inspect_dataset
 from npn_core.errors import InfeasibleBudget, Stopped, TrainingDiverged
-from npn_core.pipeline import CompressJob, Outcome, compress, plan
+from npn_core.pipeline import CompressJob, plan
 from npn_core.progress import Progress, Stage
-from npn_core.report import ArchitectureDocument, Report, read_document
 from npn_core.step import Masked, Sliced
 
+MLP = CatalogueModel(name="mlp", params={"hidden": "100,50"})
 TRAINING = Training(epochs=12, batch_size=32, seed=3)
 BUDGET = Budget(max_params=3_000)
 
@@ -45,30 +45,23 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_digits(tmp_path_factory.mktemp("digits") / "digits.npz")
 
 
+@pytest.fixture(autouse=True)
+def without_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No model.onnx, which takes longer than a job of these; test_artifact.py and test_onnx_export.py write it."""
+    monkeypatch.setattr("npn_core.onnx_export._PACKAGES", ("an_absent_package",))
+
+
 @pytest.fixture
 def job(digits: Path, tmp_path: Path) -> CompressJob:
     """A job that ends in a second or two."""
     return CompressJob(
-        architecture="mlp",
-        params={"hidden": "100,50"},
+        model=MLP,
         dataset=digits,
         layout="",
         budget=BUDGET,
         training=TRAINING,
         output=tmp_path,
     )
-
-
-def run(job: CompressJob, should_stop: Callable[[], bool] = lambda: False) -> tuple[Outcome, list[Progress]]:
-    """The outcome and everything the loop said."""
-    job.output.mkdir(exist_ok=True)
-    said: list[Progress] = []
-    generator = compress(job, should_stop)
-    while True:
-        try:
-            said.append(next(generator))
-        except StopIteration as end:
-            return end.value, said
 
 
 def weights_hash(job: CompressJob) -> str:
@@ -79,18 +72,48 @@ def weights_hash(job: CompressJob) -> str:
 def test_a_job_meets_its_budget_and_proves_it(job: CompressJob) -> None:
     """Recounted parameters are at most the budget, and the compact network equals the gated one."""
     outcome, _ = run(job)
-    report = read_document(Report, (job.output / "report.json").read_text())
+    report = report_of(job)
     stored = sum(tensor.numel() for tensor in load_file(job.output / "model.safetensors").values())
     assert stored == outcome.compact.params == report.compact.params <= 3_000
     assert report.largest_difference <= 1e-5
     assert report.dense.params == 64 * 100 + 100 + 100 * 50 + 50 + 50 * 10 + 10
-    assert report.accuracies.compact_test.value > 0.8
+    assert report.relative_difference <= 1e-5
+    assert report.onnx is None
+    assert any("no model.onnx" in warning for warning in report.warnings)
+    assert [entry.batch for entry in report.latency.entries] == [1, 64]
+    metrics = {metric.name: metric for metric in report.metrics}
+    assert set(metrics) == {
+        f"{network}_{split}_{measure}"
+        for network in ("dense", "compact")
+        for split in ("validation", "test")
+        for measure in ("accuracy", "loss")
+    }
+    accuracy = metrics["compact_test_accuracy"]
+    assert accuracy.low is not None
+    assert accuracy.high is not None
+    assert accuracy.value > 0.8
+    assert accuracy.low < accuracy.value < accuracy.high
+    assert report.metrics == outcome.metrics
+
+
+def test_the_new_widths_are_told(job: CompressJob) -> None:
+    """The layers' sizes in architecture.json build a network of one's own that loads the weights."""
+    run(job)
+    architecture = architecture_of(job)
+    weights = load_file(job.output / "model.safetensors")
+    for layer in architecture.layers:
+        assert tuple(weights[f"{layer.name}.weight"].shape) == layer.compact
+        torch.nn.Linear(**layer.arguments).load_state_dict(
+            {key: weights[f"{layer.name}.{key}"] for key in ("weight", "bias")}
+        )
+    assert architecture.inputs[0].name == "x"
+    assert architecture.outputs == ("output",)
 
 
 def test_the_budget_is_used(job: CompressJob) -> None:
     """No single neuron would still fit: less than one neuron's weights are left over."""
     outcome, _ = run(job)
-    architecture = read_document(ArchitectureDocument, (job.output / "architecture.json").read_text())
+    architecture = architecture_of(job)
     features, first, second = (len(group.kept) for group in architecture.groups)
     assert 3_000 - outcome.compact.params < min(features + 1 + second, first + 1 + 10, first)
 
@@ -98,7 +121,7 @@ def test_the_budget_is_used(job: CompressJob) -> None:
 def test_hard_cost_before_repair_is_near_the_budget(job: CompressJob) -> None:
     """What the gates alone came to lies within 5 % of the budget or one unit of it."""
     run(replace(job, training=replace(TRAINING, epochs=40)))
-    report = read_document(Report, (job.output / "report.json").read_text())
+    report = report_of(job)
     before = report.hardening.hard_cost_before_repair["params"]
     assert abs(before - 3_000) <= 0.05 * 3_000 or report.hardening.units_changed <= 1
 
@@ -133,7 +156,8 @@ def test_progress_tells_the_story(job: CompressJob) -> None:
     assert stages == [Stage.PREPARE, Stage.DENSE, Stage.PLASTIC, Stage.FINE_TUNE, Stage.EXPORT]
     loop = [p for p in said if p.steps]
     assert [p.step for p in loop] == sorted(p.step for p in loop)
-    assert {p.epoch for p in loop} == set(range(1, 13))
+    assert [p.epoch for p in loop if p.stage is Stage.PREPARE] == [0]
+    assert {p.epoch for p in loop if p.stage is not Stage.PREPARE} == set(range(1, 13))
     assert all(p.costs[0].budget == 3_000 and p.costs[0].kind == "params" for p in loop)
     assert loop[0].costs[0].hard == 12_060
     assert loop[-1].costs[0].hard <= 3_000
@@ -167,8 +191,8 @@ def test_several_limits_hold_together(job: CompressJob) -> None:
 
 def test_batchnorm_and_dropout_keep_the_proof(job: CompressJob) -> None:
     """With BatchNorm and dropout the compact network still equals the gated one."""
-    run(replace(job, params={"hidden": "60,30", "batch_norm": "true", "dropout": "0.2"}))
-    report = read_document(Report, (job.output / "report.json").read_text())
+    run(replace(job, model=replace(MLP, params={"hidden": "60,30", "batch_norm": "true", "dropout": "0.2"})))
+    report = report_of(job)
     assert report.compact.params <= 3_000
     assert report.largest_difference <= 1e-5
 
@@ -176,7 +200,7 @@ def test_batchnorm_and_dropout_keep_the_proof(job: CompressJob) -> None:
 def test_a_budget_above_the_dense_network_removes_nothing_and_says_so(job: CompressJob) -> None:
     """Everything stays, with a warning."""
     outcome, _ = run(replace(job, budget=Budget(max_params=1_000_000)))
-    report = read_document(Report, (job.output / "report.json").read_text())
+    report = report_of(job)
     assert outcome.compact == outcome.dense
     assert "nothing will be removed" in report.warnings[0]
 
@@ -214,7 +238,7 @@ def test_stopping_is_prompt(job: CompressJob) -> None:
 
 def test_the_plan_tells_the_range_before_training(digits: Path) -> None:
     """Dense cost, smallest cost and the groups, in no time and without weights."""
-    found = plan("mlp", {"hidden": "100,50"}, inspect_dataset(digits), BUDGET, TRAINING)
+    found = plan(MLP, inspect_dataset(digits), BUDGET, TRAINING)
     assert (found.dense.params, found.smallest.params) == (12_060, 1 + 1 + 1 + 1 + 10 + 10)
     assert [(group.name, group.size) for group in found.groups] == [("fc1.in", 64), ("fc1", 100), ("fc2", 50)]
 
@@ -222,7 +246,7 @@ def test_the_plan_tells_the_range_before_training(digits: Path) -> None:
 def test_an_impossible_budget_is_refused_with_the_range(digits: Path) -> None:
     """The error says what could be met."""
     with pytest.raises(InfeasibleBudget, match="between 24 and 12,060"):
-        plan("mlp", {"hidden": "100,50"}, inspect_dataset(digits), Budget(max_params=10), TRAINING)
+        plan(MLP, inspect_dataset(digits), Budget(max_params=10), TRAINING)
 
 
 def test_a_sliced_job_equals_a_masked_one(
@@ -230,7 +254,10 @@ def test_a_sliced_job_equals_a_masked_one(
 ) -> None:
     """Computing the active slices alone trains the same network as computing everything under masks."""
     short = replace(
-        job, training=replace(TRAINING, epochs=4), params={"hidden": "40,20"}, budget=Budget(max_params=1500)
+        job,
+        training=replace(TRAINING, epochs=4),
+        model=replace(MLP, params={"hidden": "40,20"}),
+        budget=Budget(max_params=1500),
     )
     masked = replace(short, output=tmp_path / "masked")
     run(short)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from small_networks import batch, conv_net, network, random_mask
+from small_networks import batch, conv_net, conv_network, cross_entropy, random_mask
 from torch import Generator, Tensor
 from torch.func import functional_call
 
@@ -16,7 +16,7 @@ from npn_core.step import Sliced
 @pytest.mark.parametrize("share", [0.6, 1.1])
 def test_gate_gradients_are_those_of_autograd(share: float) -> None:
     """d loss / dz at the open gates, where z multiplies the consumers' input weights; 0 at closed ones."""
-    net = network(conv_net(dropout=0), dtype=torch.float64)
+    net = conv_network(dropout=0, dtype=torch.float64)
     mask = random_mask(net.coupling, Generator().manual_seed(0), share)
     x, y = batch(Generator().manual_seed(1), torch.float64)
     z = mask.double().requires_grad_()
@@ -30,7 +30,7 @@ def test_gate_gradients_are_those_of_autograd(share: float) -> None:
     loss = F.cross_entropy(functional_call(plain, weights, x), y)
     expected = torch.autograd.grad(loss, z)[0] * mask
 
-    runner = Sliced(net, F.cross_entropy)
+    runner = Sliced(net, cross_entropy)
     evaluation = runner.differentiate(x, y, net.active(mask), Noise(generator=Generator()))
     torch.testing.assert_close(gate_gradients(net, evaluation.updates), expected, rtol=0, atol=1e-10)
 
@@ -69,7 +69,7 @@ def test_phi_starts_finite_and_within_its_limit(saliency: list[float]) -> None:
 
 def test_random_scores_come_from_their_generator() -> None:
     """The same seed gives the same baseline mask."""
-    net = network(conv_net())
+    net = conv_network()
     one, same, other = (random_scores(net, Generator().manual_seed(seed)) for seed in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
@@ -77,7 +77,7 @@ def test_random_scores_come_from_their_generator() -> None:
 
 def test_magnitude_scores() -> None:
     """A channel's, neuron's or feature's own weights tell, in shares of its group's mean."""
-    net = network(conv_net())
+    net = conv_network()
     coupling = net.coupling
     with torch.no_grad():
         net.parameters["conv1.weight"][2] *= 100

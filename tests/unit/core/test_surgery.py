@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
-from small_networks import CONV_INPUT, batch, conv_net, network, random_mask
+from small_networks import CONV_INPUT, CONV_INPUTS, batch, conv_net, conv_network, cross_entropy, random_mask
 from torch import Generator, Tensor, nn
 
 from npn_core.gated import Network, Noise
@@ -17,14 +16,14 @@ TOLERANCE = 1e-5
 
 def trained(steps: int = 5) -> Network:
     """A network whose weights and statistics are no longer those of its start."""
-    net = network(conv_net())
+    net = conv_network()
     train(net, steps)
     return net
 
 
 def train(net: Network, steps: int) -> None:
     """Train the whole network on noise."""
-    runner, adam = Sliced(net, F.cross_entropy), SlicedAdam(parameters=net.parameters)
+    runner, adam = Sliced(net, cross_entropy), SlicedAdam(parameters=net.parameters)
     data = Generator().manual_seed(0)
     for _ in range(steps):
         x, y = batch(data)
@@ -37,10 +36,10 @@ def some_units(net: Network, seed: int) -> Active:
     return net.active(random_mask(net.coupling, Generator().manual_seed(seed), 0.5))
 
 
-def outputs(module: nn.Module, x: Tensor) -> Tensor:
+def outputs(module: nn.Module, x: tuple[Tensor, ...]) -> Tensor:
     """Outputs in evaluation mode."""
     with torch.no_grad():
-        return module.eval()(x)
+        return module.eval()(*x)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -49,9 +48,9 @@ def test_compact_equals_gated(seed: int) -> None:
     net = trained()
     active = some_units(net, seed)
     x, _ = batch(Generator().manual_seed(seed))
-    found = outputs(compact(net, active), x)
-    torch.testing.assert_close(found, gated_outputs(net, x, active), rtol=0, atol=TOLERANCE)
-    torch.testing.assert_close(found, net.evaluate(x, active), rtol=0, atol=TOLERANCE)
+    found = outputs(compact(net, active, CONV_INPUTS), x)
+    torch.testing.assert_close(found, gated_outputs(net, x, active)[0], rtol=0, atol=TOLERANCE)
+    torch.testing.assert_close(found, net.evaluate(x, active)[0], rtol=0, atol=TOLERANCE)
 
 
 def test_compact_is_plain_and_small() -> None:
@@ -59,15 +58,16 @@ def test_compact_is_plain_and_small() -> None:
     net = trained()
     before = {name: tensor.clone() for name, tensor in net.graph.state_dict().items()}
     active = some_units(net, 1)
-    kept = {name: len(index) for name, index in active.units.items() if index is not None}
-    small = compact(net, active)
+    kept = {group.name: int(active.alive[group.slice].sum()) for group in net.coupling.groups}
+    assert all(kept[group.name] < group.size for group in net.coupling.groups)
+    small = compact(net, active, CONV_INPUTS)
     conv2, bn2, fc1 = (small.get_submodule(name) for name in ("conv2", "bn2", "fc1"))
     assert isinstance(conv2, nn.Conv2d)
     assert (conv2.in_channels, conv2.out_channels) == (kept["conv1"], kept["conv2"])
     assert conv2.weight.shape == (kept["conv2"], kept["conv1"], 3, 3)
     assert bn2.num_features == kept["conv2"]
     assert (fc1.in_features, fc1.out_features) == (kept["fc1.in"], kept["fc1"])
-    assert set(small.state_dict()) == set(net.graph.state_dict())
+    assert set(small.state_dict()) == set(conv_net().state_dict())
     for name, tensor in net.graph.state_dict().items():
         assert torch.equal(tensor, before[name]), name
 
@@ -75,8 +75,9 @@ def test_compact_is_plain_and_small() -> None:
 def test_nothing_is_cut_from_a_full_mask() -> None:
     """With every unit active the copy is the network itself, without a selection."""
     net = trained()
-    small = compact(net, net.everything)
-    assert [node.name for node in small.graph.nodes] == [node.name for node in net.graph.graph.nodes]
+    small = compact(net, net.everything, CONV_INPUTS)
+    names = [node.name for node in net.graph.graph.nodes if node.name != "fc1_in"]
+    assert [node.name for node in small.graph.nodes] == names
     for name, tensor in small.state_dict().items():
         assert torch.equal(tensor, net.graph.state_dict()[name])
         assert tensor.data_ptr() != net.graph.state_dict()[name].data_ptr()
@@ -87,13 +88,13 @@ def test_weights_are_written_back() -> None:
     net = trained()
     active = some_units(net, 2)
     before = {name: tensor.clone() for name, tensor in net.graph.state_dict().items()}
-    small = compact(net, active)
+    small = compact(net, active, CONV_INPUTS)
     train(Network(small, without_gates(small)), 5)
     write_back(net, active, small)
     x, _ = batch(Generator().manual_seed(3))
-    torch.testing.assert_close(outputs(small, x), gated_outputs(net, x, active), rtol=0, atol=TOLERANCE)
+    torch.testing.assert_close(outputs(small, x), gated_outputs(net, x, active)[0], rtol=0, atol=TOLERANCE)
     asleep = torch.ones(4, dtype=torch.bool)
-    asleep[active.units["conv1"]] = False
+    asleep[active.alive[net.coupling.by_name["conv1"].slice].nonzero().flatten()] = False
     weight = net.graph.state_dict()["conv1.weight"]
     assert torch.equal(weight[asleep], before["conv1.weight"][asleep])
     assert not torch.equal(weight[~asleep], before["conv1.weight"][~asleep])
@@ -101,21 +102,21 @@ def test_weights_are_written_back() -> None:
 
 def test_training_goes_on_as_if_nothing_had_happened() -> None:
     """A step of the compact network, with its moments taken along, is a sliced step of the full one."""
-    net = network(conv_net(dropout=0))
-    runner = Sliced(net, F.cross_entropy)
+    net = conv_network(dropout=0)
+    runner = Sliced(net, cross_entropy)
     adam = SlicedAdam(parameters=net.parameters, weight_decay=0.1)
     generator = Generator().manual_seed(0)
     active = some_units(net, 4)
     x, y = batch(generator)
     adam.step(runner.differentiate(x, y, net.everything, Noise(generator=generator)).updates, lr=0.01)
 
-    small = compact(net, active)
+    small = compact(net, active, CONV_INPUTS)
     smaller = Network(small, without_gates(small))
-    own_adam = adam.sliced(smaller.parameters, active, net.axes)
+    own_adam = adam.sliced(smaller.parameters, active, net.dims)
     for runs, uses, active_units in ((net, adam, active), (smaller, own_adam, smaller.everything)):
-        step = Sliced(runs, F.cross_entropy).differentiate(x, y, active_units, Noise(generator=generator))
+        step = Sliced(runs, cross_entropy).differentiate(x, y, active_units, Noise(generator=generator))
         uses.step(step.updates, lr=0.01)
-    expected = compact(net, active).state_dict()
+    expected = compact(net, active, CONV_INPUTS).state_dict()
     for name, tensor in small.state_dict().items():
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=TOLERANCE)
 
@@ -123,6 +124,7 @@ def test_training_goes_on_as_if_nothing_had_happened() -> None:
 def test_shapes_are_known_again() -> None:
     """The compact graph's nodes know their shapes, as a traced network's do."""
     net = trained()
-    small = compact(net, some_units(net, 1))
-    assert small.graph.find_nodes(op="placeholder")[0].meta["shape"] == CONV_INPUT
+    small = compact(net, some_units(net, 1), CONV_INPUTS)
+    shape = small.graph.find_nodes(op="placeholder")[0].meta["shape"]
+    assert [(dim.size, dim.batched) for dim in shape] == [(1, True), *((size, False) for size in CONV_INPUT)]
     assert all("shape" in node.meta for node in small.graph.nodes)

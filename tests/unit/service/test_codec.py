@@ -14,7 +14,7 @@ from npn_core.config import Budget, Preprocessing, Training
 from npn_core.progress import Progress
 from npn_core.strict_json import DocumentError
 from npn_service.jobs.codec import decode, encode
-from npn_service.jobs.model import FileSpec, Job, JobSpec, State
+from npn_service.jobs.model import FileSpec, Job, JobSpec, ModelRef, State
 
 JOB = Job(
     id="1",
@@ -72,6 +72,18 @@ def test_any_spec_comes_back_equal(
     assert decode(JobSpec, encode(spec)) == spec
 
 
+def test_a_model_is_told_apart_by_its_keys() -> None:
+    """A network of the catalogue, as older rows have it, and an archive."""
+    assert decode(JobSpec, encode(SPEC)).model == SPEC.model
+    own = replace(SPEC, model=ModelRef(uri="objects/1"))
+    assert decode(JobSpec, encode(own)) == own
+
+
+def test_a_job_without_a_plan_comes_back() -> None:
+    """The check took too long; events hold the job all the same."""
+    assert decode(Job, encode(replace(JOB, plan=None))).plan is None
+
+
 def changed(**fields: object) -> str:
     """The text of SPEC with some keys set."""
     return json.dumps(json.loads(encode(SPEC)) | fields)
@@ -87,6 +99,10 @@ def changed(**fields: object) -> str:
         changed(priority=True),
         changed(dataset={"layout": ""}),
         changed(budget={"max_params": -1}),
+        changed(model={}),
+        changed(model={"uri": "objects/1", "name": "mlp"}),
+        changed(model={"uri": 1}),
+        changed(model="mlp"),
     ],
 )
 def test_other_text_is_refused(text: str) -> None:

@@ -13,7 +13,16 @@ from npn_service.errors import AlreadyExists, InvalidRequest, LimitExceeded, Not
 from npn_service.jobs.garbage import collect
 from npn_service.jobs.manager import JobManager
 from npn_service.jobs.migrations import migrate
-from npn_service.jobs.model import ArtifactFile, DatasetRef, FileSpec, Job, Upload, UploadState
+from npn_service.jobs.model import (
+    ArtifactFile,
+    DatasetRef,
+    FileSpec,
+    Job,
+    JobSpec,
+    ModelRef,
+    Upload,
+    UploadState,
+)
 from npn_service.jobs.sql_store import SqlJobStore
 from npn_service.jobs.uploads import UploadLimits, UploadManager
 from npn_service.storage.local import LocalObjectStore
@@ -47,6 +56,13 @@ class Service:
         """The URI of a new object with one file."""
         upload = self.begin(**{path: data})
         self.send(upload, path, data)
+        return f"objects/{self.complete(upload).object_id}"
+
+    def stored_folder(self, contents: dict[str, bytes]) -> str:
+        """The URI of a new object with these paths and bytes."""
+        upload = self.begin(**contents)
+        for path, data in contents.items():
+            self.send(upload, path, data)
         return f"objects/{self.complete(upload).object_id}"
 
     def submit(self, uri: str, request_id: str = "", request: bytes = b"request") -> Job:
@@ -218,26 +234,43 @@ def test_a_completion_after_the_delete_leaves_nothing(
     assert all_keys(service) == []
 
 
-def test_a_dataset_is_one_file_of_the_owner(service: Service) -> None:
-    """An uploaded file is found on the disk; everything else is refused naming job.dataset.uri."""
+def test_a_dataset_is_a_file_or_a_folder(service: Service) -> None:
+    """An uploaded file is found on the disk, several files in one folder under their paths."""
     uri = service.stored("mnist.npz", A)
-    path = service.jobs.dataset_path(owner="local", dataset=DatasetRef(uri=uri))
-    assert path.read_bytes() == A
-    two = service.begin(a=A, b=B)
-    service.send(two, "a", A)
-    service.send(two, "b", B)
-    two_files = f"objects/{service.complete(two).object_id}"
-    refused_uris = [
-        ("bob", uri),
-        ("local", two_files),
-        ("local", "objects/none"),
-        ("local", "s3://bucket/key"),
-    ]
-    refused_uris += [("local", "/etc/passwd"), ("local", "objects/../../x"), ("local", "")]
-    for owner, wrong in refused_uris:
+    inputs = service.jobs.inputs(owner="local", spec=replace(SPEC, dataset=DatasetRef(uri=uri)))
+    assert (inputs.dataset.read_bytes(), inputs.model) == (A, None)
+    folder = DatasetRef(uri=service.stored_folder({"train/0.parquet": A, "test.parquet": B}))
+    path = service.jobs.inputs(owner="local", spec=replace(SPEC, dataset=folder)).dataset
+    found = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
+    assert found == {"train/0.parquet", "test.parquet"}
+    one = DatasetRef(uri=service.stored_folder({"data/train.parquet": A}))
+    path = service.jobs.inputs(owner="local", spec=replace(SPEC, dataset=one)).dataset
+    assert (path / "data/train.parquet").read_bytes() == A
+
+
+WRONG_URIS = ["objects/none", "s3://bucket/key", "/etc/passwd", "objects/../../x", ""]
+
+
+def test_inputs_belong_to_the_owner(service: Service) -> None:
+    """What is another owner's, elsewhere or nothing is refused naming its own field."""
+    uri = service.stored("net.pt2", A)
+    model = service.jobs.inputs(owner="local", spec=on(uri, model=uri)).model
+    assert model is not None
+    assert model.read_bytes() == A
+    wrong = [("local", on(other), "job.dataset.uri") for other in WRONG_URIS]
+    wrong += [("local", on(uri, model=other), "job.model.uri") for other in WRONG_URIS]
+    wrong += [("bob", on(uri, model=uri), "job.dataset.uri")]
+    wrong += [("local", on(uri, model=service.stored_folder({"a": A, "b": B})), "job.model.uri")]
+    for owner, spec, field in wrong:
         with pytest.raises(InvalidRequest) as refused:
-            service.jobs.dataset_path(owner=owner, dataset=DatasetRef(uri=wrong))
-        assert refused.value.violations[0].field == "job.dataset.uri"
+            service.jobs.inputs(owner=owner, spec=spec)
+        assert refused.value.violations[0].field == field
+
+
+def on(dataset: str, *, model: str | None = None) -> JobSpec:
+    """A job on these URIs."""
+    spec = replace(SPEC, dataset=DatasetRef(uri=dataset))
+    return spec if model is None else replace(spec, model=ModelRef(uri=model))
 
 
 def test_a_request_is_known_by_its_bytes(service: Service) -> None:

@@ -1,15 +1,20 @@
 """The schema's revisions."""
 
+import json
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from job_samples import PLAN
 
 from npn_service.errors import StartupError
+from npn_service.jobs.codec import decode, encode
 from npn_service.jobs.database import Database
-from npn_service.jobs.migrations import check_schema, migrate
+from npn_service.jobs.migrations import _config, check_schema, migrate
+from npn_service.jobs.model import JobPlan
 from npn_service.jobs.schema import metadata
 
 
@@ -17,6 +22,22 @@ from npn_service.jobs.schema import metadata
 def url(tmp_path: Path) -> str:
     """A database that does not exist yet."""
     return f"sqlite:///{tmp_path / 'npn.sqlite'}"
+
+
+# PLAN as the first schema had it.
+OLD_PLAN = json.loads(encode(PLAN.plan))
+OLD_PLAN = {
+    "plan": {name: OLD_PLAN[name] for name in ("dense", "smallest", "groups", "warnings")},
+    "dataset": {
+        "train_samples": 54_000,
+        "validation_samples": 6_000,
+        "test_samples": 10_000,
+        "input_shape": [1, 28, 28],
+        "classes": 10,
+        "dtype": "uint8",
+        "notes": [],
+    },
+}
 
 
 def set_revision(url: str, revision: str) -> None:
@@ -37,6 +58,38 @@ def test_the_revisions_build_the_tables(url: str) -> None:
         names = {index["name"] for index in sa.inspect(connection).get_indexes("jobs")}
     database.close()
     assert names == {index.name for index in metadata.tables["jobs"].indexes}
+
+
+def test_jobs_of_the_first_schema_are_kept(url: str) -> None:
+    """The one object of a job moves to the table of all that it needs; its plan is read as ever."""
+    config = _config()
+    database = Database(url)
+    columns = (
+        "id, owner, creator, state, priority, create_time, sequence, attempt, lost_attempts, wait_reason"
+    )
+    row = "'local', 'me', 'queued', 0, '2026-01-01', 1, 0, 0, ''"
+    with database.write() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(
+            sa.text(
+                f"INSERT INTO jobs ({columns}, object_id, spec, plan) "  # noqa: S608 - constants
+                f"VALUES ('1', {row}, 'o1', '', :plan), ('2', {row}, NULL, '', :plan)"
+            ),
+            {"plan": json.dumps(OLD_PLAN)},
+        )
+        connection.execute(
+            sa.text("INSERT INTO events (job_id, sequence, time, job) VALUES ('1', 1, '2026-01-01', :job)"),
+            {"job": json.dumps({"id": "1", "plan": OLD_PLAN})},
+        )
+    migrate(url)
+    with database.read() as connection:
+        assert connection.execute(sa.text("SELECT job_id, object_id FROM job_objects")).all() == [("1", "o1")]
+        plans = connection.execute(sa.text("SELECT plan FROM jobs")).scalars().all()
+        event = json.loads(connection.execute(sa.text("SELECT job FROM events")).scalar_one())
+    database.close()
+    assert [decode(JobPlan, plan) for plan in plans] == [PLAN, PLAN]
+    assert decode(JobPlan, json.dumps(event["plan"])) == PLAN
 
 
 def test_migrating_twice_changes_nothing(url: str) -> None:

@@ -1,11 +1,13 @@
 """The table of state changes."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
+from job_samples import SPEC
 
 from npn_service.errors import WrongState
-from npn_service.jobs.model import TRANSITIONS, DatasetRef, State, check_transition
+from npn_service.jobs.model import TRANSITIONS, DatasetRef, ModelRef, State, check_transition, object_id_of
 
 ALLOWED = {
     ("QUEUED", "RUNNING"),
@@ -41,6 +43,18 @@ def test_done_states_have_no_way_out() -> None:
     ("uri", "object_id"),
     [("objects/a1", "a1"), ("objects/", None), ("s3://objects/a", None), ("objects", None)],
 )
-def test_a_dataset_knows_its_object(uri: str, object_id: str | None) -> None:
+def test_only_one_kind_of_uri_names_an_object(uri: str, object_id: str | None) -> None:
     """Only objects/{id} names an uploaded object."""
-    assert DatasetRef(uri=uri).object_id == object_id
+    assert object_id_of(uri) == object_id
+
+
+def test_a_job_reads_its_dataset_and_its_model() -> None:
+    """A network of the catalogue has no object; a model and a dataset may be one object."""
+    dataset = DatasetRef(uri="objects/a")
+    assert replace(SPEC, dataset=dataset).object_ids == {"a"}
+    assert replace(SPEC, dataset=dataset, model=ModelRef(uri="objects/b")).object_ids == {"a", "b"}
+    assert replace(SPEC, dataset=dataset, model=ModelRef(uri="objects/a")).object_ids == {"a"}
+    assert replace(SPEC, model=ModelRef(uri="objects/b")).uris == {
+        "job.dataset.uri": SPEC.dataset.uri,
+        "job.model.uri": "objects/b",
+    }

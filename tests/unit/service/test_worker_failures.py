@@ -1,5 +1,7 @@
 """What an exception of the method becomes for the job's owner."""
 
+import errno
+
 import pytest
 
 from npn_core.errors import InfeasibleBudget, InvalidInput, TrainingDiverged
@@ -19,6 +21,7 @@ from npn_service.worker.failures import describe
         (TrainingDiverged(3), 9, "TRAINING_DIVERGED", ""),
         (MemoryError(), 8, "OUT_OF_MEMORY", ""),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 8, "OUT_OF_MEMORY", ""),
+        (OSError(errno.ENOMEM, "cannot map"), 8, "OUT_OF_MEMORY", ""),
         (RuntimeError("mat1 and mat2 shapes"), 13, "DEFECT", ""),
         (KeyError("/a/path"), 13, "DEFECT", ""),
     ],

@@ -11,9 +11,20 @@ from job_samples import ERROR, PLAN, RESULT, SPEC, progress_at
 from npn.v1 import compression_pb2 as pb
 from npn_core.config import Budget, KSchedule, Preprocessing, Training
 from npn_core.errors import InvalidInput
-from npn_core.progress import Stage
+from npn_core.progress import Stage, Unpruned
 from npn_service.errors import InvalidRequest
-from npn_service.jobs.model import DatasetRef, Event, FileSpec, Job, JobSpec, State, Upload, UploadState
+from npn_service.jobs.model import (
+    ArchitectureModel,
+    DatasetRef,
+    Event,
+    FileSpec,
+    Job,
+    JobSpec,
+    ModelRef,
+    State,
+    Upload,
+    UploadState,
+)
 from npn_service.rpc import decode, encode
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
@@ -54,7 +65,7 @@ def test_every_default_is_filled_in() -> None:
     """A job that says only what it must gets the rest from the defaults, threads from the server."""
     spec = decode_spec(a_job())
     assert spec.training == Training(threads=3)
-    assert spec.model.params == {"widths": "20,50,500"}
+    assert spec.model == ArchitectureModel(name="lenet5-caffe", params={"widths": "20,50,500"})
     assert spec.budget == Budget(max_params=10_000)
 
 
@@ -79,11 +90,17 @@ def test_every_default_is_filled_in() -> None:
                 threads=2,
                 distillation=0.0,
                 mask="random",
+                loss="mse",
+                output="logits",
+                augment="crop-flip",
+                from_scratch=True,
+                round_to=8,
             ),
             labels={},
             priority=-3,
             max_duration=None,
         ),
+        replace(SPEC, dataset=OBJECT, model=ModelRef(uri="objects/2")),
     ],
 )
 def test_a_spec_survives_the_wire(spec: JobSpec) -> None:
@@ -103,6 +120,7 @@ def test_zero_is_not_absent() -> None:
         (a_job(compress=None, expand=pb.ExpandTask()), "job.expand", "UNSUPPORTED"),
         (a_job(model=None), "job.model.architecture.name", "INVALID_FIELD"),
         (a_job(model=pb.Model(uri="s3://a/b")), "job.model.uri", "UNSUPPORTED"),
+        (a_job(model=pb.Model(uri="")), "job.model.uri", "INVALID_FIELD"),
         (
             a_job(model=pb.Model(architecture=pb.Architecture(name="vgg"))),
             "job.model.architecture.name",
@@ -130,8 +148,10 @@ def test_zero_is_not_absent() -> None:
         (a_job(training=pb.Training(epochs=101)), "job.training.epochs", "INVALID_FIELD"),
         (a_job(training=pb.Training(estimator="magic")), "job.training.estimator", "INVALID_FIELD"),
         (a_job(training=pb.Training(lr=float("nan"))), "job.training.lr", "INVALID_FIELD"),
-        (a_job(training=pb.Training(output="logits")), "job.training.output", "UNSUPPORTED"),
-        (a_job(training=pb.Training(from_scratch=True)), "job.training.from_scratch", "UNSUPPORTED"),
+        (a_job(training=pb.Training(loss="hinge")), "job.training.loss", "INVALID_FIELD"),
+        (a_job(training=pb.Training(augment="mixup")), "job.training.augment", "INVALID_FIELD"),
+        (a_job(training=pb.Training(round_to=0)), "job.training.round_to", "INVALID_FIELD"),
+        (a_job(training=pb.Training(distillation=1.5)), "job.training.distillation", "INVALID_FIELD"),
         (
             a_job(training=pb.Training(k=pb.KSchedule(start=0))),
             "job.training.k.start",
@@ -201,9 +221,35 @@ def test_enums_are_mapped_one_to_one(table: Any, enum: Any, message: Any) -> Non
 
 def test_the_messages_training_has_no_field_that_is_passed_over() -> None:
     """A field added to the interface is either the method's or refused by name."""
-    refused = {"output", "from_scratch"}
     known = {field.name for field in fields(Training)}
-    assert {field.name for field in pb.Training.DESCRIPTOR.fields} - refused <= known
+    assert {field.name for field in pb.Training.DESCRIPTOR.fields} == known
+
+
+def test_an_absent_distillation_is_the_methods_choice() -> None:
+    """It stays absent in the stored job; the rest is filled in."""
+    spec = decode_spec(a_job())
+    assert spec.training.distillation is None
+    sent = encode.encode_spec(spec).training
+    assert not sent.HasField("distillation")
+    assert sent.round_to == 1
+
+
+def test_a_plan_is_encoded() -> None:
+    """What stays whole, the prunable share, and the dataset's input are told."""
+    left = Unpruned(name="head", size=10, reason="an output")
+    plan = replace(PLAN, plan=replace(PLAN.plan, unpruned=(left,), prunable=0.75))
+    message = encode.encode_plan(plan)
+    assert (message.prunable, [*message.unpruned]) == (
+        0.75,
+        [pb.Unpruned(name="head", size=10, reason="an output")],
+    )
+    assert [[*item.shape] for item in message.dataset.inputs] == [[1, 28, 28]]
+
+
+def test_a_job_may_have_no_plan() -> None:
+    """Where the check took too long the field is absent, not empty."""
+    job = Job(id="7", owner="local", creator="me", state=State.QUEUED, spec=SPEC, plan=None, create_time=NOW)
+    assert not encode.encode_job(job).HasField("plan")
 
 
 def test_an_event_is_either_a_job_or_progress() -> None:

@@ -1,0 +1,58 @@
+"""One whole job, in this process, as a worker runs it; and what its report says."""
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from npn_core.config import Budget, Model, Training
+from npn_core.pipeline import CompressJob, Outcome, compress
+
+
+def run_job(
+    model: Model, dataset: Path, training: Training, budget: Budget, *, say: bool = False
+) -> dict[str, Any]:
+    """Costs, accuracies, seconds and speeds of a job, data reading and export included."""
+    with tempfile.TemporaryDirectory() as folder:
+        job = CompressJob(
+            model=model, dataset=dataset, layout="", budget=budget, training=training, output=Path(folder)
+        )
+        started = time.perf_counter()
+        outcome = _finish(job, say)
+        seconds = time.perf_counter() - started
+        report = json.loads((Path(folder) / "report.json").read_text())
+        architecture = json.loads((Path(folder) / "architecture.json").read_text())
+    metrics = {metric["name"]: metric["value"] for metric in report["metrics"]}
+    return {
+        "mask": training.mask,
+        "seed": training.seed,
+        "seconds": seconds,
+        "params": outcome.compact.params,
+        "macs": outcome.compact.macs,
+        "kept": [len(group["kept"]) for group in architecture["groups"]],
+        "dense_test": metrics.get("dense_test_accuracy"),
+        "validation": metrics.get("compact_validation_accuracy"),
+        "test": metrics.get("compact_test_accuracy"),
+        "difference": report["largest_difference"],
+        "relative_difference": report["relative_difference"],
+        "hardening": report["hardening"],
+        "latency": report["latency"],
+        "onnx": report["onnx"],
+        "timings": report["timings"],
+    }
+
+
+def _finish(job: CompressJob, say: bool) -> Outcome:
+    run, epoch = compress(job, lambda: False), 0
+    while True:
+        try:
+            progress = next(run)
+        except StopIteration as end:
+            outcome: Outcome = end.value
+            return outcome
+        if say and progress.epoch != epoch:
+            epoch = progress.epoch
+            values = {metric.name: round(metric.value, 4) for metric in progress.metrics}
+            costs = {cost.kind: (round(cost.expected), cost.hard) for cost in progress.costs}
+            print(time.strftime("%T"), epoch, progress.stage.value, values, costs, flush=True)

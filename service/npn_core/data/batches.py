@@ -1,0 +1,149 @@
+"""Splits in memory, raw, and the standardised batches that training and measuring take from them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from npn_core.progress import DatasetInfo
+from npn_core.report import AppliedPreprocessing
+
+from .augment import crop_flip, image_input
+from .preprocessing import Standardiser
+
+KEPT_BYTES = 2 << 30  # training samples below this size as float32 are standardised once, not batch by batch
+CHUNK = 1000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Split:
+    """Samples as stored: each input (N, ...), uint8 kept; y int64 (N,), or as `read_targets` gives it."""
+
+    x: tuple[Tensor, ...]
+    y: Tensor | None
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.x[0])
+
+    @property
+    def target(self) -> Tensor:
+        """y, for those who know that the dataset has one (`check_target`)."""
+        return _present(self.y)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """Samples as the network takes them, standardised; class numbers int64, values float32.
+
+    `index` (n,) int64 are their positions in the split.  The tensors may be views: not to be written to.
+    """
+
+    x: tuple[Tensor, ...]
+    y: Tensor | None
+    index: Tensor
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.index)
+
+    @property
+    def target(self) -> Tensor:
+        """y, for those who know that the dataset has one (`check_target`)."""
+        return _present(self.y)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TestData:
+    """The test split, for one look at the end."""
+
+    test: Split
+    info: DatasetInfo
+    preprocessing: AppliedPreprocessing
+
+    __test__ = False  # to pytest the name looks like a test
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.test)
+
+    def batches(self, chunk: int = CHUNK) -> Iterator[Batch]:
+        """All samples in order, `chunk` at a time."""
+        return _in_order(self.test, Standardiser(self.preprocessing, self.info), chunk)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Data:
+    """The training and validation splits.  The test split is `load_test`'s."""
+
+    train: Split
+    validation: Split
+    info: DatasetInfo
+    preprocessing: AppliedPreprocessing
+    _kept: list[tuple[Tensor, ...]] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def batches(self, batch_size: int, generator: torch.Generator, augment: str = "none") -> Iterator[Batch]:
+        """One epoch of the training split in an order drawn from `generator`, and so is the augmentation.
+
+        The last batch is the rest; a rest of one sample joins the batch before, as BatchNorm cannot train on
+        it.  Raises InvalidInput as `check_augment` does.
+        """
+        image = None if augment == "none" else image_input(self.info)
+        standardise = Standardiser(self.preprocessing, self.info)
+        kept = self._standardised(standardise) if image is None else None
+        order = torch.randperm(len(self.train), generator=generator)
+        steps = steps_per_epoch(len(order), batch_size)
+        for step in range(steps):
+            end = (step + 1) * batch_size if step + 1 < steps else len(order)
+            index = order[step * batch_size : end]
+            if kept is not None:
+                x = tuple(one[index] for one in kept)
+            else:
+                raw = [one[index] for one in self.train.x]
+                if image is not None:
+                    raw[image] = crop_flip(raw[image], generator)
+                x = standardise(tuple(raw))
+            yield Batch(x=x, y=None if self.train.y is None else _target(self.train.y[index]), index=index)
+
+    def training_batches(self, chunk: int = CHUNK) -> Iterator[Batch]:
+        """The training split in order, not augmented, `chunk` at a time: for what a teacher says of it."""
+        return _in_order(self.train, Standardiser(self.preprocessing, self.info), chunk)
+
+    def validation_batches(self, chunk: int = CHUNK) -> Iterator[Batch]:
+        """The validation split in order, `chunk` at a time."""
+        return _in_order(self.validation, Standardiser(self.preprocessing, self.info), chunk)
+
+    def _standardised(self, standardise: Standardiser) -> tuple[Tensor, ...] | None:
+        """The training samples standardised, the first time and then kept; None where they are too large."""
+        if not self._kept:
+            if sum(4 * one.numel() for one in self.train.x) >= KEPT_BYTES and not standardise.identity:
+                return None
+            self._kept.append(standardise(self.train.x))
+        return self._kept[0]
+
+
+def steps_per_epoch(samples: int, batch_size: int) -> int:
+    """How many batches `Data.batches` yields."""
+    whole, rest = divmod(samples, batch_size)
+    return max(1, whole + (rest > 1))
+
+
+def _in_order(split: Split, standardise: Standardiser, chunk: int) -> Iterator[Batch]:
+    for start in range(0, len(split), chunk):
+        part = slice(start, start + chunk)
+        yield Batch(
+            x=standardise(tuple(one[part] for one in split.x)),
+            y=None if split.y is None else _target(split.y[part]),
+            index=torch.arange(start, min(start + chunk, len(split))),
+        )
+
+
+def _present(y: Tensor | None) -> Tensor:
+    if y is None:
+        raise ValueError("the dataset has no targets")
+    return y
+
+
+def _target(y: Tensor) -> Tensor:
+    return y if y.is_floating_point() else y.long()

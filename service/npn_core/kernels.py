@@ -1,0 +1,283 @@
+"""How each node of a lifted graph is computed from the tensors of a pass, whatever their widths.
+
+Modules with weights take theirs from the pass; dropout takes its noise; all else is computed as it stands.
+"""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from .graph import (
+    CONVOLUTIONS,
+    DROPOUTS,
+    NORMS,
+    TRANSPOSED,
+    IndexSelect,
+    Shape,
+    module_of,
+    operator_name,
+    source,
+)
+
+if TYPE_CHECKING:
+    from .gated import Network, Pass
+
+Kernel = Callable[[Any, Any, "Pass"], Any]
+"""(arguments, keyword arguments, pass) -> the node's value."""
+
+_CONVOLVE: dict[type[nn.Module], Callable[..., Tensor]] = {
+    nn.Conv1d: F.conv1d,
+    nn.Conv2d: F.conv2d,
+    nn.Conv3d: F.conv3d,
+    nn.ConvTranspose1d: F.conv_transpose1d,
+    nn.ConvTranspose2d: F.conv_transpose2d,
+    nn.ConvTranspose3d: F.conv_transpose3d,
+}
+
+
+def kernel_of(network: "Network", node: fx.Node) -> Kernel:
+    """What computes the node."""
+    if node.op == "get_attr":
+        return _attribute(network, node)
+    if node.op == "call_function":
+        return _function(network, node)
+    module = module_of(network.graph, node)
+    if isinstance(module, nn.Linear):
+        return _linear(network, node)
+    if isinstance(module, (*CONVOLUTIONS, *TRANSPOSED)):
+        return _convolution(network, node, module)
+    if isinstance(module, NORMS):
+        return _batch_norm(network, node, module)
+    if isinstance(module, DROPOUTS):
+        return _dropout(network, node, module)
+    if isinstance(module, IndexSelect):
+        return _selection(network, node, module)
+    if module is not None and next(module.parameters(), None) is not None:
+        return _with_weights(network, node, module)
+    return _plain(module)
+
+
+def _plain(module: nn.Module | None) -> Kernel:
+    if module is None:
+        raise TypeError("the node calls no module")
+    return lambda args, kwargs, one: module(*args, **kwargs)
+
+
+def _attribute(network: "Network", node: fx.Node) -> Kernel:
+    name = str(node.target)
+    if name in network.names:
+        return lambda args, kwargs, one: network.tensor(name, one)
+    path, _, attribute = name.rpartition(".")
+    constant = getattr(network.graph.get_submodule(path), attribute)
+    return lambda args, kwargs, one: constant
+
+
+def _function(network: "Network", node: fx.Node) -> Kernel:
+    target: Callable[..., Any] = node.target  # type: ignore[assignment]
+    name = operator_name(node)
+    if name.startswith("aten.scaled_dot_product_attention"):
+        return _attention(network, node)
+    if name.startswith(("aten.linear", "aten.conv")):
+        return _layer_function(target, node.meta["shape"], name.startswith("aten.linear"))
+    return lambda args, kwargs, one: target(*args, **kwargs)
+
+
+def _layer_function(target: Callable[..., Any], shape: Shape, linear: bool) -> Kernel:
+    def run(args: Any, kwargs: Any, one: "Pass") -> Tensor:
+        x, weight = args[:2]
+        if weight.numel():
+            result: Tensor = target(*args, **kwargs)
+            return result
+        bias = args[2] if len(args) > 2 else None
+        if linear:
+            return _of_nothing([*x.shape[:-1], weight.shape[0]], x.dim() - 1, x, bias)
+        return _of_nothing([x.shape[0], weight.shape[0], *(d.size for d in shape[2:])], 1, x, bias)
+
+    return run
+
+
+def _of_nothing(sizes: list[int], channel: int, x: Tensor, bias: Tensor | None) -> Tensor:
+    """What a layer gives when nothing that it reads is awake: its bias.
+
+    torch's convolution of no input channels silently gives no output.
+    """
+    zeros = x.new_zeros(sizes)
+    return (
+        zeros if bias is None else zeros + bias.view([-1 if d == channel else 1 for d in range(len(sizes))])
+    )
+
+
+def _linear(network: "Network", node: fx.Node) -> Kernel:
+    weight_name, bias_name = network.names[f"{node.target}.weight"], f"{node.target}.bias"
+
+    def run(args: Any, kwargs: Any, one: "Pass") -> Tensor:
+        x: Tensor = args[0]
+        weight, bias = one.tensors[weight_name], network.tensor(bias_name, one)
+        if weight.numel() == 0:
+            return _of_nothing([*x.shape[:-1], weight.shape[0]], x.dim() - 1, x, bias)
+        return F.linear(x, weight, bias)
+
+    return run
+
+
+def _convolution(network: "Network", node: fx.Node, module: Any) -> Kernel:
+    weight_name, bias_name = network.names[f"{node.target}.weight"], f"{node.target}.bias"
+    shape: Shape = node.meta["shape"]
+    convolve, transposed = _CONVOLVE[type(module)], isinstance(module, TRANSPOSED)
+    depthwise = module.groups > 1 and module.weight.shape[1] == 1 and not transposed
+    if getattr(module, "padding_mode", "zeros") != "zeros":
+        return _with_weights(network, node, module)
+
+    def run(args: Any, kwargs: Any, one: "Pass") -> Tensor:
+        x: Tensor = args[0]
+        weight, bias = one.tensors[weight_name], network.tensor(bias_name, one)
+        if weight.numel() == 0:
+            rows = weight.shape[1] if transposed else weight.shape[0]
+            return _of_nothing([x.shape[0], rows, *(d.size for d in shape[2:])], 1, x, bias)
+        groups = x.shape[1] if depthwise else module.groups
+        if transposed:
+            return convolve(
+                x, weight, bias, module.stride, module.padding, module.output_padding, groups, module.dilation
+            )
+        return convolve(x, weight, bias, module.stride, module.padding, module.dilation, groups)
+
+    return run
+
+
+def _batch_norm(network: "Network", node: fx.Node, module: Any) -> Kernel:
+    target = node.target
+
+    def run(args: Any, kwargs: Any, one: "Pass") -> Tensor:
+        training = one.noise is not None or not module.track_running_stats
+        stats = not training or one.update_stats
+        momentum = module.momentum
+        if momentum is None:  # cumulative average
+            tracked = network.tensor(f"{target}.num_batches_tracked", one)
+            momentum = 1.0 if tracked is None else 1.0 / (float(tracked) + 1)
+        return F.batch_norm(
+            args[0],
+            network.tensor(f"{target}.running_mean", one) if stats else None,
+            network.tensor(f"{target}.running_var", one) if stats else None,
+            network.tensor(f"{target}.weight", one),
+            network.tensor(f"{target}.bias", one),
+            training,
+            momentum,
+            module.eps,
+        )
+
+    return run
+
+
+def _dropout(network: "Network", node: fx.Node, module: Any) -> Kernel:
+    p, name = float(module.p), node.name
+    whole_channels = not isinstance(module, nn.Dropout)
+
+    def run(args: Any, kwargs: Any, one: "Pass") -> Tensor:
+        x: Tensor = args[0]
+        if one.noise is None:
+            return x
+        indices = _positions(network, node, x, one)
+        sizes = [
+            size if index is None else total for size, (index, total) in zip(x.shape, indices, strict=True)
+        ]
+        if whole_channels:
+            sizes[2:] = [1] * len(sizes[2:])
+        keep = one.noise.keep(name, tuple(sizes), p)
+        for dim, (index, _) in enumerate(indices):
+            keep = keep if index is None or keep.shape[dim] == 1 else keep.index_select(dim, index)
+        return x * keep
+
+    return run
+
+
+def _positions(network: "Network", node: fx.Node, x: Tensor, one: "Pass") -> list[tuple[Tensor | None, int]]:
+    """For each axis of the node's output `x` the positions that are there, of how many."""
+    shape: Shape = node.meta["shape"]
+    found: list[tuple[Tensor | None, int]] = []
+    for size, dim, index in zip(x.shape, shape, network.indices(node, one), strict=True):
+        if index is not None and dim.batched:
+            batch = size // len(index)
+            index, total = (torch.arange(batch)[:, None] * dim.size + index).flatten(), batch * dim.size
+        else:
+            total = dim.size
+        found.append((index, total))
+    return found
+
+
+def draw(network: "Network", node: fx.Node, batch: int, one: "Pass") -> None:
+    """Dropout's random numbers of a node all of whose units sleep: later nodes and steps see the same ones."""
+    if one.noise is None:
+        return
+    module, shape = module_of(network.graph, node), node.meta["shape"]
+    if isinstance(module, DROPOUTS):
+        sizes = [dim.size * (batch if dim.batched else 1) for dim in shape]
+        if not isinstance(module, nn.Dropout):
+            sizes[2:] = [1] * len(sizes[2:])
+        one.noise.keep(node.name, tuple(sizes), float(module.p))
+    elif p := float(node.meta.get("dropout_p", 0.0)):
+        queries, keys = (source(node, place).meta["shape"][-2].size for place in (0, 1))
+        one.noise.keep(node.name, (batch * shape[0].size, shape[1].size, queries, keys), p)
+
+
+def _selection(network: "Network", node: fx.Node, module: IndexSelect) -> Kernel:
+    if node.name not in network.coupling.selects:
+        return lambda args, kwargs, one: module(args[0])
+
+    def run(args: Any, kwargs: Any, one: "Pass") -> Tensor:
+        picked = one.active.picked(node.name)
+        x: Tensor = args[0]
+        return x if picked is None else x.index_select(-1, picked)
+
+    return run
+
+
+def _with_weights(network: "Network", node: fx.Node, module: nn.Module) -> Kernel:
+    """Any other module: itself, with the tensors of the pass."""
+    names = [name for name, _ in (*module.named_parameters(), *module.named_buffers())]
+
+    def run(args: Any, kwargs: Any, one: "Pass") -> Any:
+        tensors = {name: one.tensors[network.names[f"{node.target}.{name}"]] for name in names}
+        return torch.func.functional_call(module, tensors, tuple(args), kwargs)
+
+    return run
+
+
+def _attention(network: "Network", node: fx.Node) -> Kernel:
+    target: Callable[..., Tensor] = node.target  # type: ignore[assignment]
+
+    p = float(node.meta.get("dropout_p", 0.0))
+
+    def run(args: Any, kwargs: Any, one: "Pass") -> Tensor:
+        if one.noise is None or p == 0:
+            return target(*args, **kwargs)
+        return _attention_with_dropout(network, node, args, kwargs, one, p)
+
+    return run
+
+
+def _attention_with_dropout(
+    network: "Network", node: fx.Node, args: list[Any], kwargs: Any, one: "Pass", p: float
+) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v with dropout on the weights, in the formula of torch's documentation."""
+    q, k, v, mask = (*args, None)[:4]
+    causal = bool(args[5]) if len(args) > 5 else bool(kwargs.get("is_causal", False))
+    if k.shape[1] != q.shape[1]:
+        k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
+    scale = kwargs.get("scale") or 1 / math.sqrt(q.shape[-1])
+    scores = q @ k.transpose(-2, -1) * scale
+    if causal:
+        scores = scores.masked_fill(
+            torch.ones(scores.shape[-2:], dtype=torch.bool).tril().logical_not(), -math.inf
+        )
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
+    shape: Shape = node.meta["shape"]
+    keep = one.noise.keep(node.name, (q.shape[0], shape[1].size, *scores.shape[-2:]), p)  # type: ignore[union-attr]
+    heads = network.indices(node, one)[1]
+    keep = keep if heads is None else keep.index_select(1, heads)
+    attended: Tensor = (scores.softmax(dim=-1) * keep) @ v
+    return attended

@@ -1,0 +1,116 @@
+"""Networks that users might upload, data for them, and jobs of both."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from compress_runs import write_dataset, write_model
+from torch import Tensor, nn
+
+from npn_core.config import Budget, ModelFile, Training
+from npn_core.pipeline import CompressJob
+
+TRAINING = Training(epochs=8, batch_size=32, seed=2, lr=3e-3)
+SAMPLES, TEST = 320, 80
+
+
+class Regressor(nn.Module):
+    """Six values to two, through two hidden layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2, self.out = nn.Linear(6, 24), nn.Linear(24, 16), nn.Linear(16, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 6) -> (N, 2)."""
+        return self.out(torch.tanh(self.fc2(torch.tanh(self.fc1(x)))))
+
+
+class Pictures(nn.Module):
+    """A small classifier of images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.norm = nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.conv2, self.fc = nn.Conv2d(8, 8, 3, padding=1), nn.Linear(8, 3)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(N, 1, 6, 6) -> (N, 8)."""
+        x = torch.relu(self.norm(self.conv1(x / 255)))
+        return torch.relu(x + self.conv2(x)).mean((2, 3))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(N, 1, 6, 6) of 0 to 255 -> logits (N, 3)."""
+        return self.fc(self.features(image))
+
+
+class TwoHeads(Pictures):
+    """The classifier with a second output in front of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.side = nn.Linear(8, 4)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """(N, 1, 6, 6) -> a side output (N, 4), logits (N, 3)."""
+        x = self.features(image)
+        return {"side": self.side(x), "logits": self.fc(x)}
+
+
+class PicturesAndValues(Pictures):
+    """The classifier with a second input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values, self.joint = nn.Linear(5, 6), nn.Linear(14, 3)
+
+    def forward(self, image: Tensor, extra: Tensor) -> Tensor:
+        """(N, 1, 6, 6), (N, 5) -> logits (N, 3)."""
+        return self.joint(torch.cat([self.features(image), torch.relu(self.values(extra))], 1))
+
+
+def seeded(build: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
+    """The module initialised from a seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
+def values(samples: int, seed: int, *, targets: bool = True) -> dict[str, np.ndarray]:
+    """Six values, and two that follow from them."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((samples, 6)).astype(np.float32)
+    y = np.stack([np.sin(x[:, 0]) + x[:, 1], x[:, 2] * 0.5 - x[:, 0]], 1).astype(np.float32)
+    return {"x": x, "y": y} if targets else {"x": x}
+
+
+def pictures(samples: int, seed: int, *, extra: bool = False) -> dict[str, np.ndarray]:
+    """Dark, middling and bright images, with the class in one of five values too."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 3, samples)
+    image = (rng.integers(0, 60, (samples, 1, 6, 6)) + 90 * y[:, None, None, None]).astype(np.uint8)
+    if not extra:
+        return {"x": image[:, 0], "y": y}
+    more = rng.standard_normal((samples, 5)).astype(np.float32)
+    more[:, 0] += y
+    return {"x.extra": more, "x.image": image, "y": y}
+
+
+def job_of(
+    tmp_path: Path,
+    module: nn.Module,
+    shapes: list[tuple[int, ...]],
+    data: Callable[..., dict[str, Any]],
+    **options: bool,
+) -> CompressJob:
+    """A job on a file with this module and data of these shapes."""
+    return CompressJob(
+        model=ModelFile(path=write_model(tmp_path / "model.pt2", module, *shapes)),
+        dataset=write_dataset(tmp_path / "data.npz", data(SAMPLES, 0, **options), data(TEST, 1, **options)),
+        layout="",
+        budget=Budget(max_params=200),
+        training=TRAINING,
+        output=tmp_path / "out",
+    )
