@@ -63,11 +63,11 @@ def prepare(model: Model, info: DatasetInfo, training: Training, *, weights: boo
 
 
 def output_names(graph: fx.GraphModule) -> tuple[str, ...]:
-    """Names of the outputs: the keys where they are a dict, their places else."""
+    """Names of the outputs: the keys where they are a dict, their places where several, else "output"."""
     (value,) = graph.graph.output_node().args
     if isinstance(value, dict):
         return tuple(value)
-    return tuple(str(place) for place in range(len(value))) if isinstance(value, list | tuple) else ("0",)
+    return tuple(str(place) for place in range(len(value))) if isinstance(value, list | tuple) else ("output",)
 
 
 def output_shapes(graph: fx.GraphModule) -> list[Shape]:
