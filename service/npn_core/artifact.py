@@ -22,8 +22,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .copies import stored_alone
-from .difference import output_names
 from .onnx_export import export_onnx
+from .outputs import output_names
 from .program import export
 from .progress import Progress
 from .recount import payload

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
-from torch.utils import _pytree as pytree
+
+from .outputs import output_tensors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,27 +37,3 @@ class Difference:
         # torch's max, unlike Python's, keeps a NaN wherever it stands.
         worst = torch.tensor([largest, relative], dtype=torch.float64).amax(1)
         return cls(largest=float(worst[0]), relative=float(worst[1]))
-
-
-def output_tensors(outputs: object) -> list[Tensor]:
-    """The tensors of an output in order, whatever holds them."""
-    return [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
-
-
-def output_names(outputs: object) -> tuple[str, ...]:
-    """A name for each of `output_tensors`: the keys of a dict, "output_0" and so on in a list or tuple.
-
-    A single tensor is "output"; parts of nested containers are joined by a dot ("output_1.logits").
-    """
-    leaves, _ = pytree.tree_flatten_with_path(outputs)
-    return tuple(_name(path) for path, leaf in leaves if isinstance(leaf, Tensor))
-
-
-def _name(path: tuple[object, ...]) -> str:
-    return ".".join(_part(key) for key in path) or "output"
-
-
-def _part(key: object) -> str:
-    if isinstance(key, pytree.MappingKey):
-        return str(key.key)
-    return f"output_{key.idx}" if isinstance(key, pytree.SequenceKey) else str(key).lstrip(".")

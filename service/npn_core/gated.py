@@ -15,16 +15,10 @@ from torch import Generator, Tensor, fx, nn
 from .graph import Shape, module_of, tensor_names
 from .groups import Active, Coupling
 from .kernels import Kernel, draw, kernel_of
+from .outputs import output_tensors
 from .slices import Indices, follow, take
 
 CHANNELS_LAST_FROM = 4  # output channels of the first convolution, by measurement on a CPU
-
-
-def flat_outputs(result: Any) -> tuple[Tensor, ...]:
-    """The tensors that a network gives, whatever it puts them in."""
-    if isinstance(result, dict):
-        return tuple(result.values())
-    return tuple(result) if isinstance(result, list | tuple) else (result,)
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -127,7 +121,7 @@ class Network:
             for name in operation.last:
                 del values[name]
             values[node.name] = self._compute(operation, *arguments, one, len(x[0]))
-        return flat_outputs(fx.map_arg(self._output.args[0], lambda source: values[source.name]))
+        return output_tensors(fx.map_arg(self._output.args[0], lambda source: values[source.name]))
 
     def evaluate(
         self, x: tuple[Tensor, ...], active: Active | None = None, chunk: int = 256

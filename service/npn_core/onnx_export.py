@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from .difference import Difference, output_names, output_tensors
+from .difference import Difference
+from .outputs import output_names, output_tensors
 from .report import OnnxCheck
 
 FILE = "model.onnx"

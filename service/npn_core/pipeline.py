@@ -17,9 +17,10 @@ from .config import Budget, CatalogueModel, Model, Training
 from .cost import CostModel, cost_model
 from .data import Batch, Data, inspect_dataset, load_dataset, load_test
 from .difference import Difference
-from .gated import Network, flat_outputs
+from .gated import Network
 from .latency import measure
 from .objective import Outputs, named
+from .outputs import output_tensors
 from .prepare import Prepared, prepare
 from .progress import Cost, DatasetInfo, GroupPlan, Metric, Plan, Progress, Stage
 from .recount import count
@@ -217,7 +218,7 @@ def _measure(
 
 def _outputs(module: nn.Module, x: tuple[Tensor, ...]) -> Outputs:
     with torch.no_grad():
-        return flat_outputs(module(*x))
+        return output_tensors(module(*x))
 
 
 def _hardening(trained: Trained, budget: Budget) -> Hardening:

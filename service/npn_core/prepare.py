@@ -1,8 +1,6 @@
 """From what a job names to the lifted graph of its network.  Every network goes the same way: exported, lifted."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import fx, nn
@@ -13,10 +11,11 @@ from .coupling import couple
 from .data import arrange_inputs, check_classifier, check_preprocessing, check_target
 from .errors import InvalidInput
 from .exported import read_exported
-from .graph import NORMS, Shape, input_names
+from .graph import NORMS, input_names
 from .groups import Coupling
 from .lift import lift, reinitialise
 from .objective import Objective, check_output, objective_of
+from .outputs import output_names, output_nodes
 from .program import with_input_names
 from .progress import DatasetInfo, InputInfo
 
@@ -57,24 +56,9 @@ def prepare(model: Model, info: DatasetInfo, training: Training, *, weights: boo
     _check_batch_size(graph, training)
     coupling = couple(graph, info.inputs)
     _check_groups(coupling)
-    objective = objective_of(training, output_names(graph))
-    check_output(objective, output_shapes(graph)[objective.output], info)
+    objective = objective_of(training, output_names(graph.graph.output_node().args[0]))
+    check_output(objective, output_nodes(graph)[objective.output].meta["shape"], info)
     return Prepared(graph=graph, coupling=coupling, objective=objective, info=info, trained=trained)
-
-
-def output_names(graph: fx.GraphModule) -> tuple[str, ...]:
-    """Names of the outputs: the keys where they are a dict, their places where several, else "output"."""
-    (value,) = graph.graph.output_node().args
-    if isinstance(value, dict):
-        return tuple(value)
-    return tuple(str(place) for place in range(len(value))) if isinstance(value, list | tuple) else ("output",)
-
-
-def output_shapes(graph: fx.GraphModule) -> list[Shape]:
-    """The shape of every output of an annotated graph."""
-    (value,) = graph.graph.output_node().args
-    nodes: Any = value.values() if isinstance(value, dict) else value
-    return [node.meta["shape"] for node in (nodes if isinstance(nodes, Iterable) else [nodes])]
 
 
 def export_module(module: nn.Module, info: DatasetInfo) -> torch.export.ExportedProgram:

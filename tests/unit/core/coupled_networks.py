@@ -9,9 +9,10 @@ import torch
 from small_networks import along, infos, network, summary
 from torch import Generator, Tensor, nn
 
-from npn_core.gated import Network, flat_outputs
+from npn_core.gated import Network
 from npn_core.graph import input_names
 from npn_core.groups import Coupling
+from npn_core.outputs import output_tensors
 from npn_core.step import gated_outputs
 from npn_core.surgery import compact
 
@@ -117,7 +118,7 @@ def assert_exact(net: Network, *shapes: tuple[int, ...], inputs: str = "float32"
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
     told = infos(*shapes, names=input_names(net.graph), dtype=inputs)
     with torch.no_grad():
-        small = flat_outputs(compact(net, active, told).eval()(*x))
+        small = output_tensors(compact(net, active, told).eval()(*x))
     for one, other in zip(small, masked, strict=True):
         torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-5)
 

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from npn_core.difference import Difference, output_names, output_tensors
+from npn_core.difference import Difference
+from npn_core.outputs import output_names, output_tensors
 
 INFINITY = float("inf")
 

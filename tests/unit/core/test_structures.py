@@ -17,11 +17,12 @@ from npn_core.budget import check_feasible, fits, harden
 from npn_core.config import Budget
 from npn_core.cost import cost_model
 from npn_core.coupling import couple
-from npn_core.gated import Network, Noise, flat_outputs
+from npn_core.gated import Network, Noise
 from npn_core.graph import input_names
 from npn_core.groups import FIXED, Coupling
 from npn_core.lift import lift
 from npn_core.optimizer import SlicedAdam
+from npn_core.outputs import output_tensors
 from npn_core.progress import InputInfo
 from npn_core.step import Masked, Sliced, gated_outputs
 from npn_core.surgery import compact
@@ -164,7 +165,7 @@ def test_everything_awake_is_the_users_network(name: str) -> None:
     dtype, x, relative = (torch.float64, found.wide, 1e-9) if name in OWN else (torch.float32, found.x, 1e-5)
     net, module = found.network(dtype), module.to(dtype)
     with torch.no_grad():
-        assert_same(net.evaluate(x), flat_outputs(module(*x)), relative)
+        assert_same(net.evaluate(x), output_tensors(module(*x)), relative)
     everything = torch.ones(found.coupling.size, dtype=torch.bool)
     dense = cost_model(net.graph, net.coupling).count(everything)
     assert dense == recount.count(module, tuple(part[:1] for part in x))
@@ -185,7 +186,7 @@ def test_units_leave_without_changing_the_function(name: str) -> None:
         masked = gated_outputs(net, found.x, active)
         smaller = compact(net, active, found.infos).eval()
         with torch.no_grad():
-            assert_same(flat_outputs(smaller(*found.x)), masked, 1e-5)
+            assert_same(output_tensors(smaller(*found.x)), masked, 1e-5)
         assert model.count(mask) == recount.count(smaller, one_sample)
         assert any(not torch.equal(one, other) for one, other in zip(masked, whole, strict=True))
 
