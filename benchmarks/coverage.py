@@ -23,13 +23,14 @@ import torch
 from _machine import ROOT, machine
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
-from torch.utils import _pytree as pytree
 
 from npn_core.catalogue import architectures, build
 from npn_core.config import Budget, ModelFile, Preprocessing, Training
 from npn_core.cost import cost_model
 from npn_core.data import inspect_dataset
+from npn_core.difference import Difference
 from npn_core.gated import Network
+from npn_core.outputs import output_tensors
 from npn_core.pipeline import CompressJob, Outcome, compress, plan
 from npn_core.prepare import prepare
 from npn_core.recount import count
@@ -239,9 +240,8 @@ def masks(
         active = network.active(mask)
         module = compact(network, active, prepared.info.inputs).eval()
         with torch.no_grad():
-            found = pytree.tree_leaves(module(*inputs))
-        expected = gated_outputs(network, inputs, active)
-        worst = max(worst, *(relative(a, b) for a, b in zip(found, expected, strict=True)))
+            found = output_tensors(module(*inputs))
+        worst = max(worst, Difference.of(gated_outputs(network, inputs, active), found).relative)
         agree &= costs.count(mask) == count(module, tuple(x[:1] for x in inputs))
     return worst, agree
 
@@ -258,11 +258,6 @@ def random_mask(network: Network, generator: torch.Generator) -> Tensor:
         mask = coupling.close(mask)
         if coupling.is_network(mask):
             return mask
-
-
-def relative(found: Tensor, expected: Tensor) -> float:
-    """The largest difference over the largest value."""
-    return float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
 
 
 HEADER = (

@@ -174,7 +174,6 @@ def _batch_norm(network: "Network", node: fx.Node, module: Any) -> Kernel:
 
 def _dropout(network: "Network", node: fx.Node, module: Any) -> Kernel:
     p, name = float(module.p), node.name
-    whole_channels = not isinstance(module, nn.Dropout)
 
     def run(args: Any, kwargs: Any, one: "Pass") -> Tensor:
         x: Tensor = args[0]
@@ -184,14 +183,17 @@ def _dropout(network: "Network", node: fx.Node, module: Any) -> Kernel:
         sizes = [
             size if index is None else total for size, (index, total) in zip(x.shape, indices, strict=True)
         ]
-        if whole_channels:
-            sizes[2:] = [1] * len(sizes[2:])
-        keep = one.noise.keep(name, tuple(sizes), p)
+        keep = one.noise.keep(name, _drawn(module, sizes), p)
         for dim, (index, _) in enumerate(indices):
             keep = keep if index is None or keep.shape[dim] == 1 else keep.index_select(dim, index)
         return x * keep
 
     return run
+
+
+def _drawn(module: nn.Module, sizes: list[int]) -> tuple[int, ...]:
+    """The sizes of a dropout's noise: one number for each entry, or for each channel."""
+    return tuple(sizes) if isinstance(module, nn.Dropout) else (*sizes[:2], *(1 for _ in sizes[2:]))
 
 
 def _positions(network: "Network", node: fx.Node, x: Tensor, one: "Pass") -> list[tuple[Tensor | None, int]]:
@@ -215,9 +217,7 @@ def draw(network: "Network", node: fx.Node, batch: int, one: "Pass") -> None:
     module, shape = module_of(network.graph, node), node.meta["shape"]
     if isinstance(module, DROPOUTS):
         sizes = [dim.size * (batch if dim.batched else 1) for dim in shape]
-        if not isinstance(module, nn.Dropout):
-            sizes[2:] = [1] * len(sizes[2:])
-        one.noise.keep(node.name, tuple(sizes), float(module.p))
+        one.noise.keep(node.name, _drawn(module, sizes), float(module.p))
     elif p := float(node.meta.get("dropout_p", 0.0)):
         queries, keys = (source(node, place).meta["shape"][-2].size for place in (0, 1))
         one.noise.keep(node.name, (batch * shape[0].size, shape[1].size, queries, keys), p)

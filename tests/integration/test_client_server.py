@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from server_process import ServerProcess
 
@@ -28,17 +27,6 @@ from npn_client.cli import main
 MODEL = Architecture("mlp", {"hidden": [16]})
 BUDGET = Budget(max_params=60)
 TRAINING = Training(epochs=4, batch_size=16, seed=1)
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two clouds of points in six dimensions."""
-    random = np.random.default_rng(0)
-    y = random.integers(0, 2, 240)
-    x = (random.normal(size=(240, 6)) + y[:, None]).astype(np.float32)
-    path = tmp_path_factory.mktemp("data") / "clouds.npz"
-    np.savez(path, x_train=x[:200], y_train=y[:200], x_test=x[200:], y_test=y[200:])
-    return path
 
 
 def test_from_a_local_file_to_an_artifact(server: ServerProcess, dataset: Path, tmp_path: Path) -> None:

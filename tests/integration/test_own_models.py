@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -16,17 +15,6 @@ from npn_client import AsyncClient, Budget, Client, InvalidArgument, ModelArchiv
 from npn_client.cli import main
 
 BUDGET = Budget(max_params=60)
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two clouds of points in six dimensions."""
-    random = np.random.default_rng(0)
-    y = random.integers(0, 2, 240)
-    x = (random.normal(size=(240, 6)) + y[:, None]).astype(np.float32)
-    path = tmp_path_factory.mktemp("data") / "clouds.npz"
-    np.savez(path, x_train=x[:200], y_train=y[:200], x_test=x[200:], y_test=y[200:])
-    return path
 
 
 def network() -> nn.Sequential:
