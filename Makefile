@@ -17,6 +17,7 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/python scripts/generate_protos.py --check
 	$(BIN)/python scripts/lint_protos.py
+	$(BIN)/python scripts/check_deploy.py
 	$(BIN)/python -m pytest tests/unit/test_architecture.py
 
 wheel: $(INSTALLED)
