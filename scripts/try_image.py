@@ -1,10 +1,15 @@
 """Start an image with podman as Kubernetes would - not root, read-only, no capabilities - and run a job on it.
 
-    scripts/try_image.py localhost/npn-server:latest
+    python scripts/try_image.py localhost/npn-server:latest
 
-Ends with exit code 0 when the server became ready, compressed a network and stopped cleanly.
+Ends with exit code 0 when the server became ready, compressed a network and stopped cleanly.  In a sandbox that may
+not raise limits, and where cgroups are of the old kind:
+
+    PODMAN="podman --runtime runc" PODMAN_RUN="--cgroupns host --ulimit nofile=1024:1024 --ulimit nproc=4096:4096"
 """
 
+import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -23,7 +28,7 @@ USER = "10001"
 CONFINED = [  # as Kubernetes confines it
     *("--read-only", "--tmpfs", "/tmp", "--tmpfs", "/var/lib/npn:mode=1777"),  # noqa: S108 - inside the container
     *("--cap-drop", "all", "--security-opt", "no-new-privileges"),
-    *("--network", "host", "--cgroups", "disabled"),
+    *("--network", "host"),
 ]
 
 
@@ -32,7 +37,8 @@ def main() -> None:
     image = sys.argv[1] if len(sys.argv) > 1 else "localhost/npn-server:latest"
     listen, metrics = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     settings = [f"--env=NPN_LISTEN={listen}", f"--env=NPN_METRICS_LISTEN={metrics}"]
-    container = podman("run", "--detach", *CONFINED, *settings, image)
+    more = shlex.split(os.environ.get("PODMAN_RUN", ""))
+    container = podman("run", "--detach", *CONFINED, *more, *settings, image)
     try:
         wait_until_ready(f"http://{metrics}/readyz")
         expect(podman("exec", container, "id", "-u"), USER, "user id")
@@ -88,7 +94,8 @@ def expect(found: str, wanted: str, what: str) -> None:
 
 def podman(*arguments: str) -> str:
     """Run podman and return what it printed."""
-    done = subprocess.run(["podman", *arguments], capture_output=True, text=True, check=False)
+    command = shlex.split(os.environ.get("PODMAN", "podman"))
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"podman {' '.join(arguments)}: {done.stderr}")
     return (done.stdout + (done.stderr if arguments[0] == "logs" else "")).strip()
