@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from postgres_server import PostgresServer
 from server_process import ServerProcess, launch_server
 
 # A run in the background of a shell inherits an ignored SIGINT and would hand it on to the commands under test.
@@ -34,3 +35,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     shared = launch_server(folder / "data", folder)
     yield shared
     assert shared.stop() == 0, shared.log.read_text()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One PostgreSQL shared by all tests that leave it running and thawed; each makes databases of its own."""
+    shared = PostgresServer()
+    yield shared
+    shared.close()

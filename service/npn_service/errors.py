@@ -80,9 +80,13 @@ class LimitExceeded(ServiceError):
 
 
 class Unavailable(ServiceError):
-    """Try again: draining, or a dependency does not answer."""
+    """Try again in `retry_seconds`: draining, or a dependency does not answer."""
 
     reason = "UNAVAILABLE"
+
+    def __init__(self, message: str, *, reason: str | None = None, retry_seconds: float = 1.0) -> None:
+        super().__init__(message, reason=reason)
+        self.retry_seconds = retry_seconds
 
 
 class TooSlow(ServiceError):

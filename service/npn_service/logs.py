@@ -22,7 +22,8 @@ def configure_logs(log_format: Literal["auto", "console", "json"]) -> None:
     """Send all logs of this process to standard error; `auto` is console on a terminal, JSON elsewhere."""
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     renderer: tuple[structlog.typing.Processor, ...] = (
-        (structlog.dev.ConsoleRenderer(),)
+        # rich's tracebacks, the default, show local variables: passwords among them
+        (structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),)
         if console
         else (structlog.processors.format_exc_info, structlog.processors.JSONRenderer())
     )

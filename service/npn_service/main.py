@@ -5,7 +5,7 @@ import json
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -55,22 +55,36 @@ def migrate() -> None:
     """Bring the database to this version's schema.  The embedded one is also migrated at every start."""
     settings = _read_settings()
     with _explained():
-        if settings.database_url:
-            migrate_database(settings.database_url)
+        if database_url := settings.database_url.get_secret_value():
+            migrate_database(database_url)
         else:
             with DataFolder(settings.data_dir) as folder:
                 migrate_database(folder.database_url)
 
 
 async def _run(settings: Settings, ready_file: Path | None) -> None:
+    """Serve until the first SIGTERM or SIGINT, which also ends a start that waits; later ones change nothing."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with serve(settings) as server:
-        _log.info("listening", address=server.address, metrics_address=server.metrics_address)
+    async with AsyncExitStack() as stack:
+        starting = asyncio.ensure_future(stack.enter_async_context(serve(settings)))
+        stopping = asyncio.ensure_future(stop.wait())
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait({starting})
+            return
+        server = starting.result()
+        _log.info(
+            "listening",
+            role=settings.role,
+            address=server.address,
+            metrics_address=server.metrics_address,
+        )
         if ready_file is not None:
             _write_ready(ready_file, address=server.address, metrics_address=server.metrics_address)
-        await stop.wait()
+        await stopping
         _log.info("draining")
     _log.info("stopped")
 
@@ -87,7 +101,8 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except (StartupError, Unavailable) as error:
-        _fail(str(error))
+        cause = getattr(error.__cause__, "orig", None)  # what the database's driver says
+        _fail(f"{error}: {cause}" if cause else str(error))
 
 
 def _read_settings() -> Settings:

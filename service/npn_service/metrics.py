@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from npn_core.progress import Progress
 
+from .errors import Unavailable
 from .jobs.model import Job, State
 
 _WAIT_BUCKETS = (0.1, 0.3, 1, 3, 10, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
@@ -109,7 +110,10 @@ class _JobsByState(Collector):
         yield GaugeMetricFamily("npn_jobs", "Jobs by state.", labels=["state"])
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        counts = self._count_jobs()
+        try:
+            counts = self._count_jobs()
+        except Unavailable:  # the other metrics are wanted all the more
+            return
         (family,) = self.describe()
         for state in State:
             family.add_metric([state.name], counts.get(state, 0))

@@ -10,9 +10,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from .blocking import BlockingPool
-from .errors import StartupError
+from .errors import StartupError, Unavailable
 from .jobs.garbage import collect
 from .jobs.manager import JobManager
 from .jobs.migrations import check_schema, migrate
@@ -35,100 +36,159 @@ from .worker.inspector import Inspector
 # Calls that may block at the same time; SQLite writes one at a time anyway.
 _BLOCKING_THREADS = 8
 _COLLECT_SECONDS = 3600.0
+_LONGEST_WAIT = 15.0  # seconds between two looks for a database that is away at the start
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Server:
-    """A server that runs.  Addresses are "host:port"; `metrics_address` is empty when metrics are off."""
+    """A server that runs.  Addresses are "host:port"; empty where that is not served."""
 
     address: str
     metrics_address: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Base:
+    """What every role stands on."""
+
+    settings: Settings
+    folder: DataFolder
+    store: JobStore
+    objects: ObjectStore
+    manager: JobManager
+    blocking: BlockingPool
+    metrics: Metrics
 
 
 @asynccontextmanager
 async def serve(settings: Settings) -> AsyncIterator[Server]:
     """Run a server until the block ends; then it drains: running jobs go back to the queue.
 
-    Raises StartupError when it cannot run as it is configured.
+    Every role has the base and its metrics; `all` and `worker` run jobs, `all` and `api` answer calls.  Waits for
+    a database that is away.  Raises StartupError when it cannot run as it is configured.
     """
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(DataFolder(settings.data_dir))
-        store = _open_database(settings, folder)
+        database_url = settings.database_url.get_secret_value()
+        _check_role(settings.role, database_url)
+        store = SqlJobStore(database_url or folder.database_url)
         stack.callback(store.close)
         objects = LocalObjectStore(folder.objects)
-        manager = JobManager(store, objects)
         blocking = BlockingPool(_BLOCKING_THREADS)
         stack.callback(blocking.close)
-        metrics = Metrics(store.count_by_state)
-        metrics_address = _serve_metrics(metrics, settings.metrics_listen, stack)
-        dispatcher = Dispatcher(
+        base = Base(
+            settings=settings,
+            folder=folder,
             store=store,
             objects=objects,
-            manager=manager,
-            observer=metrics,
-            workers=settings.workers,
-            folder=folder.scratch,
-            host=f"{socket.gethostname()}:{folder.path}",
-            lease_seconds=settings.lease_seconds,
+            manager=JobManager(store, objects),
+            blocking=blocking,
+            metrics=Metrics(store.count_by_state),
         )
-        await blocking.run(dispatcher.start)
-        stack.push_async_callback(blocking.run, dispatcher.drain)
-        inspector = Inspector()
-        await blocking.run(inspector.start)
-        stack.push_async_callback(blocking.run, inspector.stop)
-        hub = WatchHub(store, blocking)
-        for task in (hub.poll(), _collect(blocking, store, objects)):
-            stack.callback(asyncio.create_task(task).cancel)
-        calls = _bind_calls(settings, store, objects, manager, blocking, inspector, hub, dispatcher.wake)
-        address = await stack.enter_async_context(listen(settings, calls, blocking, metrics.rpc_ended))
-        stack.callback(hub.drain)
+        metrics_address = _serve_metrics(base.metrics, settings.metrics_listen, stack)
+        await _await_schema(base, database_url)
+        wake = await _run_jobs(base, stack) if settings.role != "api" else _nobody
+        address = await _answer_calls(base, wake, stack) if settings.role != "worker" else ""
         yield Server(address=address, metrics_address=metrics_address)
 
 
+def _check_role(role: str, database_url: str) -> None:
+    if role != "all" and not database_url.startswith("postgresql"):
+        raise StartupError(
+            f"NPN_ROLE={role} needs other servers beside it, and they share jobs through PostgreSQL; set "
+            "NPN_DATABASE_URL to postgresql://USER@HOST/DATABASE, or NPN_ROLE to all"
+        )
+
+
+async def _await_schema(base: Base, database_url: str) -> None:
+    """Until the database has this server's schema.  The embedded one follows the server's version; PostgreSQL
+    is waited for, and each look says in the log why it does not answer.
+
+    Raises StartupError when the schema is another, Unavailable when SQLite's file cannot be opened.
+    """
+    if not database_url:
+        await base.blocking.run(migrate, base.folder.database_url)
+    elif database_url.startswith("sqlite"):
+        await base.blocking.run(check_schema, database_url)
+    else:
+        waiting = AsyncRetrying(
+            retry=retry_if_exception_type(Unavailable), wait=wait_random_exponential(0.5, max=_LONGEST_WAIT)
+        )
+        await waiting(base.blocking.run, check_schema, database_url)
+
+
+async def _run_jobs(base: Base, stack: AsyncExitStack) -> Callable[[], None]:
+    """Lease jobs and run them; returns what wakes the dispatcher."""
+    dispatcher = Dispatcher(
+        store=base.store,
+        objects=base.objects,
+        manager=base.manager,
+        observer=base.metrics,
+        workers=base.settings.workers,
+        folder=base.folder.scratch,
+        # One server at a time holds the folder, so what this name holds at the start, a dead one held.
+        host=f"{socket.gethostname()}:{base.folder.identity}",
+        lease_seconds=base.settings.lease_seconds,
+    )
+    stack.push_async_callback(base.blocking.run, dispatcher.drain)
+    await base.blocking.run(dispatcher.start)
+    return dispatcher.wake
+
+
+async def _answer_calls(base: Base, wake: Callable[[], None], stack: AsyncExitStack) -> str:
+    """Serve gRPC, and keep house; returns the address.  `wake` tells a dispatcher here that jobs changed."""
+    inspector = Inspector()
+    stack.push_async_callback(base.blocking.run, inspector.stop)
+    await base.blocking.run(inspector.start)
+    hub = WatchHub(base.store, base.blocking)
+    chores = (
+        hub.poll(),
+        _repeat(base, _COLLECT_SECONDS, collect, base.store, base.objects),
+        # where every host that runs jobs is gone
+        _repeat(base, base.settings.lease_seconds, base.store.expire_leases),
+    )
+    for chore in chores:
+        stack.callback(asyncio.create_task(chore).cancel)
+    calls = _bind_calls(base, inspector, hub, wake)
+    address = await stack.enter_async_context(
+        listen(base.settings, calls, base.blocking, base.metrics.rpc_ended)
+    )
+    stack.callback(hub.drain)
+    return address
+
+
 def _bind_calls(
-    settings: Settings,
-    store: JobStore,
-    objects: ObjectStore,
-    manager: JobManager,
-    blocking: BlockingPool,
-    inspector: Inspector,
-    hub: WatchHub,
-    wake: Callable[[], None],
+    base: Base, inspector: Inspector, hub: WatchHub, wake: Callable[[], None]
 ) -> Mapping[str, Behaviour]:
+    settings = base.settings
     limits = UploadLimits(max_bytes=settings.max_upload_bytes, max_files=settings.max_files_per_upload)
     return behaviours(
         jobs=JobCalls(
-            store=store,
-            manager=manager,
+            store=base.store,
+            manager=base.manager,
             inspector=inspector,
             hub=hub,
-            blocking=blocking,
+            blocking=base.blocking,
             wake=wake,
             max_epochs=settings.max_epochs,
             default_threads=settings.threads,
         ),
         uploads=UploadCalls(
-            store=store,
-            objects=objects,
-            jobs=manager,
-            uploads=UploadManager(store, objects, limits),
-            blocking=blocking,
+            store=base.store,
+            objects=base.objects,
+            jobs=base.manager,
+            uploads=UploadManager(base.store, base.objects, limits),
+            blocking=base.blocking,
             max_message_bytes=settings.max_message_bytes,
         ),
         info=InfoCalls(settings=settings),
     )
 
 
-def _open_database(settings: Settings, folder: DataFolder) -> JobStore:
-    """The embedded database follows the server's version; another is migrated when its operator says so."""
-    url = settings.database_url or folder.database_url
-    if settings.database_url:
-        check_schema(url)
-    else:
-        migrate(url)
-    return SqlJobStore(url)
+def _nobody() -> None:
+    """No dispatcher runs here; those elsewhere look by themselves."""
 
 
 def _serve_metrics(metrics: Metrics, address: str, stack: AsyncExitStack) -> str:
@@ -146,11 +206,13 @@ def _serve_metrics(metrics: Metrics, address: str, stack: AsyncExitStack) -> str
     return endpoint.address
 
 
-async def _collect(blocking: BlockingPool, store: JobStore, objects: ObjectStore) -> None:
-    """Remove what is kept no longer, now and every hour."""
+async def _repeat(base: Base, seconds: float, chore: Callable[..., object], *arguments: object) -> None:
+    """Do a chore now and every so many seconds, whatever becomes of it."""
     while True:
         try:
-            await blocking.run(collect, store, objects)
+            await base.blocking.run(chore, *arguments)
+        except Unavailable as error:
+            _log.warning("chore.put_off", chore=chore.__name__, error=error.message)
         except Exception:
-            _log.exception("collect.failed")
-        await asyncio.sleep(_COLLECT_SECONDS)
+            _log.exception("chore.failed", chore=chore.__name__)
+        await asyncio.sleep(seconds)

@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from .jobs.postgresql import parse_url
 
 
 def _host_and_port(value: str) -> str:
@@ -18,9 +20,9 @@ def _host_and_port_or_nothing(value: str) -> str:
     return _host_and_port(value) if value else value
 
 
-def _sqlite_url(value: str) -> str:
-    if value and not value.startswith("sqlite:///"):
-        raise ValueError("jobs are stored in SQLite; write sqlite:///PATH, or nothing for the data folder")
+def _database_url(value: SecretStr) -> SecretStr:
+    if value.get_secret_value():
+        parse_url(value.get_secret_value())
     return value
 
 
@@ -39,14 +41,16 @@ class Settings(BaseSettings):
         default="127.0.0.1:9464", description="where Prometheus metrics are served; empty: nowhere"
     )
     data_dir: Path = Field(default=Path("npn-data"), description="database, objects and lock of this server")
-    database_url: Annotated[str, AfterValidator(_sqlite_url)] = Field(
-        default="", description="SQLAlchemy URL; empty: SQLite in data_dir"
+    database_url: Annotated[SecretStr, AfterValidator(_database_url)] = Field(
+        default=SecretStr(""), description="postgresql://USER@HOST/DATABASE; empty: SQLite in data_dir"
     )
-    role: Literal["all"] = Field(default="all", description="what this process does: serve and train")
+    role: Literal["all", "api", "worker"] = Field(
+        default="all", description="api: serve, run no job; worker: run jobs, serve metrics alone; all: both"
+    )
     workers: int = Field(default=1, ge=0, le=1024, description="jobs that run at a time")
     threads: int = Field(default=1, ge=1, le=1024, description="CPU threads of a job that does not say")
     lease_seconds: float = Field(
-        default=30.0, ge=1, description="a job whose worker is silent this long is requeued"
+        default=30.0, ge=5, description="a job whose worker is silent this long is requeued"
     )
     max_epochs: int = Field(default=10_000, ge=1, description="most epochs of a job")
     max_message_bytes: int = Field(

@@ -5,17 +5,39 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres_server import PostgresServer
 
 from npn_service.jobs.migrations import migrate
+from npn_service.jobs.model import Resources
+from npn_service.jobs.schema import metadata
 from npn_service.jobs.sql_store import SqlJobStore
 from npn_service.jobs.store import JobStore
 from npn_service.storage.local import LocalObjectStore
 from npn_service.storage.store import ObjectStore
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres: PostgresServer) -> str:
+    """The name of a PostgreSQL database with the newest schema, shared by tests that empty it first."""
+    name = postgres.create_database()
+    migrate(postgres.url(name))
+    return name
+
+
+def empty_postgres(postgres: PostgresServer, database: str) -> str:
+    """The URL of the database, without a row; much faster than a database of its own for each test."""
+    tables = [table.name for table in reversed(metadata.sorted_tables)]
+    postgres.execute(";".join(f"DELETE FROM {name}" for name in tables), database)  # noqa: S608 - constants
+    return postgres.url(database)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database with the newest schema, once per kind of database."""
+    if request.param == "postgresql":
+        return empty_postgres(
+            request.getfixturevalue("postgres"), request.getfixturevalue("migrated_postgres")
+        )
     url = f"sqlite:///{tmp_path / 'npn.sqlite'}"
     migrate(url)
     return url
@@ -23,11 +45,15 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def open_store(database_url: str) -> Iterator[Callable[..., JobStore]]:
-    """Open stores on one database, with settings of the test's own; events with progress are not thinned."""
+    """Open stores on one database, with settings of the test's own.
+
+    Events with progress are not thinned, and a busy machine may take its time.
+    """
     opened: list[JobStore] = []
 
     def open_one(**settings: Any) -> JobStore:
-        opened.append(SqlJobStore(database_url, **{"progress_interval": 0.0, **settings}))
+        usual = {"progress_interval": 0.0, "answer_seconds": 60.0}
+        opened.append(SqlJobStore(database_url, **{**usual, **settings}))
         return opened[-1]
 
     yield open_one
@@ -37,8 +63,10 @@ def open_store(database_url: str) -> Iterator[Callable[..., JobStore]]:
 
 @pytest.fixture
 def store(open_store: Callable[..., JobStore]) -> JobStore:
-    """A store with the usual settings."""
-    return open_store()
+    """A store with the usual settings; a host is up that runs jobs."""
+    opened = open_store()
+    opened.beat_host(host="host", capacity=Resources(cpus=4, memory_bytes=8 << 30))
+    return opened
 
 
 @pytest.fixture(params=["local"])

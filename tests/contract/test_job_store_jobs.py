@@ -177,7 +177,7 @@ def test_cancel_of_a_running_job_asks_its_worker(store: JobStore) -> None:
     asked = store.cancel_job(owner="local", job_id=job.id)
     assert asked.state is State.CANCELLING
     assert store.cancel_job(owner="local", job_id=job.id) == asked
-    assert store.renew_lease(job_id=job.id, attempt=1, lease_seconds=60) is State.CANCELLING
+    assert store.renew_leases({job.id: 1}, lease_seconds=60) == {job.id: State.CANCELLING}
     assert store.confirm_cancel(job_id=job.id, attempt=1).state is State.CANCELLED
 
 

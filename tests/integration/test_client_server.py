@@ -110,7 +110,7 @@ def test_async_client(server: ServerProcess, dataset: Path) -> None:
 
 def test_a_watch_survives_the_server(start_server: Callable[..., ServerProcess], dataset: Path) -> None:
     """A server that is killed and started again costs the watcher nothing: every state change arrives."""
-    first = start_server(lease_seconds="2")
+    first = start_server(lease_seconds="5")
     with Client(first.address) as client:
         training = Training(epochs=40, batch_size=4, seed=1)
         job = client.compress(MODEL, dataset=dataset, budget=BUDGET, training=training)
@@ -128,7 +128,7 @@ def test_a_watch_survives_the_server(start_server: Callable[..., ServerProcess],
         watcher.start()
         assert running.wait(60)
         first.kill()
-        start_server(data_dir=first.data_dir, listen=first.address, lease_seconds="2")
+        start_server(data_dir=first.data_dir, listen=first.address, lease_seconds="5")
         watcher.join(120)
         assert not watcher.is_alive()
     shown = [state for state in states if state is not JobState.QUEUED]

@@ -30,7 +30,8 @@ def run(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedP
     ("settings", "named"),
     [
         ({"listen": "nowhere"}, "NPN_LISTEN"),
-        ({"workers": "-1", "role": "api"}, "NPN_ROLE"),
+        ({"role": "api"}, "NPN_DATABASE_URL"),
+        ({"role": "worker", "database_url": "sqlite:///jobs"}, "PostgreSQL"),
         ({"database_url": "sqlite:////nonexistent/folder/x"}, "database"),
         ({"metrics_listen": "203.0.113.1:1"}, "NPN_METRICS_LISTEN"),
         ({"metrics_listen": "", "listen": "203.0.113.1:1"}, "203.0.113.1:1"),

@@ -287,11 +287,10 @@ class _ShyStore(SqlJobStore):
 
     refused = 0
 
-    def get_job(self, **_: Any) -> Job:
+    def get_job(self, *_: Any, **__: Any) -> Any:
         raise Unavailable("out of reach")
 
-    record_progress = get_job
-    renew_lease = get_job
+    record_progress = renew_leases = get_job
 
     def finish_job(self, **how: Any) -> Job:
         self.refused += 1

@@ -1,73 +1,206 @@
-"""Connections and transactions.  All that differs between SQLite and PostgreSQL is in this file."""
+"""Connections, transactions and the clock.  All that differs between SQLite and PostgreSQL is here and in
+`postgresql.py`.
+"""
 
+import sqlite3
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import OperationalError
+import structlog
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolIsEmpty
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from npn_service.errors import Unavailable
 
+from .postgresql import TimeIsUp, connect_args, open_connection, parse_url, time_limit
+from .schema import UtcDateTime
+
+# A call that needs the database answers within two seconds, whatever became of the database.
+ANSWER_SECONDS = 1.8
+_PAUSE_SECONDS = 1.0
+_POOL_SIZE = 16
 _BUSY_SECONDS = 30.0
+_SCHEMA_LOCK = int.from_bytes(b"npn")  # a number that no other user of the database is likely to lock
 
 # WAL: readers and the one writer do not wait for each other.  synchronous=FULL: with NORMAL, a power failure
 # may undo the last commits, and an accepted job must not be lost; one fsync per write is cheap here.
 _SQLITE_PRAGMAS = ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON")
 
+# What SQLAlchemy makes of a database that is away, restarts, cannot take more or gives up on a statement.
+_NO_ANSWER = (OperationalError, InterfaceError, InternalError, PoolIsEmpty)
+
+_log = structlog.get_logger(__name__)
+
+
+class clock(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function that it is
+    """The time by the database's clock, `seconds` from now: leases are written and judged by it alone."""
+
+    inherit_cache = True
+    type = UtcDateTime()
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        super().__init__(sa.literal(seconds, sa.Float))
+
+
+@compiles(clock, "postgresql")
+def _clock_of_postgresql(element: clock, compiler: SQLCompiler, **options: Any) -> str:
+    # clock_timestamp moves on within a transaction, which may have waited for a lock.
+    return f"(clock_timestamp() + make_interval(secs => {compiler.process(element.clauses, **options)}))"
+
+
+@compiles(clock, "sqlite")
+def _clock_of_sqlite(element: clock, compiler: SQLCompiler, **options: Any) -> str:
+    return f"npn_clock({compiler.process(element.clauses, **options)})"
+
 
 class Database:
-    """The engine of one database URL, shared by threads.
+    """The engine of one database URL, shared by threads; it connects when it is first used.
 
     `read` and `write` are one transaction each, committed at the end of the block and rolled back by an
-    exception; both raise Unavailable when the database does not answer.
+    exception.  On PostgreSQL both raise Unavailable within `answer_seconds`, the wait for a connection
+    included, where the database is away, hangs, or takes longer than that; None is no limit.
     """
 
-    def __init__(self, url: str) -> None:
-        self._is_sqlite = sa.make_url(url).get_backend_name() == "sqlite"
-        arguments: dict[str, Any] = {"timeout": _BUSY_SECONDS} if self._is_sqlite else {}
-        self.engine = sa.create_engine(url, connect_args=arguments, pool_size=16, max_overflow=16)
-        if self._is_sqlite:
-            sa.event.listen(self.engine, "connect", _open_sqlite)
-            sa.event.listen(self.engine, "begin", _begin_sqlite)
+    def __init__(self, url: str, *, answer_seconds: float | None = ANSWER_SECONDS) -> None:
+        parsed = parse_url(url)
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        self._answer_seconds = answer_seconds
+        self._outage = _Outage()
+        self.engine = _sqlite_engine(parsed) if self.is_sqlite else _postgresql_engine(parsed, answer_seconds)
+        reading: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        self._reading = self.engine.execution_options(**{} if self.is_sqlite else reading)
+        self._writing = self.engine.execution_options(writes=True)
 
-    @contextmanager
-    def read(self) -> Iterator[sa.Connection]:
+    def read(self) -> AbstractContextManager[sa.Connection]:
         """A transaction that sees one moment of the database and changes nothing."""
-        with _answering(), self.engine.begin() as connection:
-            yield connection
+        return self._transaction(self._reading)
 
-    @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
+    def write(self) -> AbstractContextManager[sa.Connection]:
         """A transaction that may change rows."""
-        with _answering(), self.engine.execution_options(writes=True).begin() as connection:
-            yield connection
+        return self._transaction(self._writing)
 
     def now(self, connection: sa.Connection) -> datetime:
-        """The time by the database's clock, UTC; SQLite lives in this process and has its clock."""
-        if self._is_sqlite:
-            return datetime.now(UTC)
-        moment: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-        return moment.astimezone(UTC)
+        """The time by the database's clock, UTC."""
+        moment: datetime = connection.execute(sa.select(clock())).scalar_one()
+        return moment
+
+    def insert(self, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
+        """An INSERT that knows ON CONFLICT, which both databases spell alike."""
+        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+
+    def lock_schema(self, connection: sa.Connection) -> None:
+        """Wait until no other transaction migrates; SQLite has one writer at a time anyway."""
+        if not self.is_sqlite:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
 
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
 
+    @contextmanager
+    def _transaction(self, engine: sa.Engine) -> Iterator[sa.Connection]:
+        self._outage.admit()
+        limit = nullcontext() if self._answer_seconds is None else time_limit(self._answer_seconds)
+        try:
+            with limit, engine.begin() as connection:
+                self._outage.end()  # a connection out of the pool has answered just now
+                yield connection
+        except _NO_ANSWER as error:
+            self._outage.begin(error)
+            raise Unavailable("the database does not answer; try again") from error
 
-@contextmanager
-def _answering() -> Iterator[None]:
-    try:
-        yield
-    except OperationalError as error:
-        raise Unavailable("the database does not answer; try again") from error
+
+class _Outage:
+    """Whether the database is away, told in the log once when it begins and once when it ends.
+
+    While the database hangs, one call a second finds out at the cost of its time; all others are refused at
+    once.  Otherwise the callers behind the first ones would wait for a thread longer than they may.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._since: float | None = None
+        self._not_before = 0.0
+
+    def admit(self) -> None:
+        """Raises Unavailable unless this call may ask the database."""
+        now = time.monotonic()
+        with self._lock:
+            if now < self._not_before:
+                raise Unavailable("the database does not answer; try again")
+            if self._not_before:
+                self._not_before = now + ANSWER_SECONDS + _PAUSE_SECONDS
+
+    def begin(self, error: Exception) -> None:
+        """A call failed with `error`."""
+        cause = getattr(error, "orig", None) or error
+        now = time.monotonic()
+        with self._lock:
+            if isinstance(cause, TimeIsUp):
+                self._not_before = now + _PAUSE_SECONDS
+            is_news, self._since = self._since is None, self._since or now
+        if is_news:
+            _log.warning("database.away", cause=str(cause).strip())
+
+    def end(self) -> None:
+        """A call was answered."""
+        if self._since is None:
+            return
+        with self._lock:
+            since, self._since, self._not_before = self._since, None, 0.0
+        if since is not None:
+            _log.warning("database.back", seconds=round(time.monotonic() - since, 3))
 
 
-def _open_sqlite(connection: Any, _record: object) -> None:
+def _postgresql_engine(url: sa.URL, answer_seconds: float | None) -> sa.Engine:
+    engine = sa.create_engine(
+        url,
+        connect_args=connect_args(answer_seconds),
+        pool_size=_POOL_SIZE,
+        max_overflow=_POOL_SIZE,
+        pool_timeout=answer_seconds or _BUSY_SECONDS,
+        pool_pre_ping=True,  # a restart of the database costs no call
+        pool_use_lifo=True,  # what a peak opened can go idle
+        isolation_level="READ COMMITTED",
+        use_native_hstore=False,
+        hide_parameters=True,
+    )
+    sa.event.listen(engine, "do_connect", open_connection)
+    return engine
+
+
+def _sqlite_engine(url: sa.URL) -> sa.Engine:
+    engine = sa.create_engine(
+        url,
+        connect_args={"timeout": _BUSY_SECONDS},
+        pool_size=_POOL_SIZE,
+        max_overflow=_POOL_SIZE,
+        hide_parameters=True,
+    )
+    sa.event.listen(engine, "connect", _open_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _open_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # the driver begins no transaction: `_begin_sqlite` does
+    connection.create_function("npn_clock", 1, _sqlite_clock)
     for pragma in _SQLITE_PRAGMAS:
         connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _sqlite_clock(seconds: float) -> str:
+    """SQLite lives in this process and has its clock; this is how SQLAlchemy writes times there."""
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

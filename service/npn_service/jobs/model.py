@@ -1,7 +1,7 @@
 """What a job is: frozen data, and the one table of its state changes.  Knows no transport and no database."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import Enum
 from types import MappingProxyType
@@ -80,6 +80,36 @@ class DatasetRef:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Resources:
+    """What a job asks of its host, or what a host has; 0 asks for nothing in particular.  Memory in bytes."""
+
+    cpus: int = 0
+    gpus: int = 0
+    memory_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        for counted in fields(self):
+            if getattr(self, counted.name) < 0:
+                raise ValueError(f"{counted.name} is {getattr(self, counted.name)}; it must not be negative")
+
+    def fits(self, host: "Resources") -> bool:
+        """Whether `host` has all of this."""
+        return self.cpus <= host.cpus and self.gpus <= host.gpus and self.memory_bytes <= host.memory_bytes
+
+    def without(self, taken: "Resources") -> "Resources":
+        """What is left when `taken` is in use."""
+        return Resources(
+            cpus=max(0, self.cpus - taken.cpus),
+            gpus=max(0, self.gpus - taken.gpus),
+            memory_bytes=max(0, self.memory_bytes - taken.memory_bytes),
+        )
+
+    def __str__(self) -> str:
+        asked = ((self.cpus, "CPUs"), (self.gpus, "GPUs"), (self.memory_bytes, "bytes of memory"))
+        return ", ".join(f"{count} {what}" for count, what in asked if count) or "nothing"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class JobSpec:
     """What the caller asked for, every default filled in; never changes."""
 
@@ -88,6 +118,7 @@ class JobSpec:
     budget: Budget
     training: Training
     labels: Mapping[str, str] = field(default_factory=dict)
+    resources: Resources = Resources()
     priority: int = 0
     max_duration: float | None = None  # seconds
 
@@ -178,6 +209,27 @@ class Job:
     def attempt_prefix(self) -> str:
         """Object-key prefix of the current attempt's output."""
         return f"jobs/{self.id}/attempts/{self.attempt}/"
+
+
+class Outcome(Enum):
+    """How an attempt ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    RELEASED = "released"  # through no fault of the job, which went back to the queue
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptRecord:
+    """One row of the book of attempts.  `outcome` is None while it runs; `cause` says why it did not succeed."""
+
+    number: int
+    host: str
+    start_time: datetime
+    end_time: datetime | None
+    outcome: Outcome | None
+    cause: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Column, ForeignKey, Index, Integer, Table, Text
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, Table, Text
 from sqlalchemy.types import TypeDecorator
 
 metadata = sa.MetaData(
@@ -44,6 +44,9 @@ jobs = Table(
     Column("creator", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("priority", Integer, nullable=False),
+    Column("cpus", Integer, nullable=False, server_default="0"),
+    Column("gpus", Integer, nullable=False, server_default="0"),
+    Column("memory_bytes", BigInteger, nullable=False, server_default="0"),
     Column("create_time", UtcDateTime, nullable=False),
     Column("start_time", UtcDateTime),
     Column("end_time", UtcDateTime),
@@ -80,7 +83,8 @@ job_labels = Table(
     Index(None, "key", "value"),
 )
 
-# One row per lease.  `cause` says how an attempt ended that did not end its job.
+# One row per lease, the book of what was tried: a row begins with the lease, ends once, and goes with its job.
+# `outcome` says how it ended, `cause` why it did not succeed.  The index lets a job succeed once, whatever we do.
 attempts = Table(
     "attempts",
     metadata,
@@ -90,7 +94,34 @@ attempts = Table(
     Column("lease_expire_time", UtcDateTime, nullable=False),
     Column("start_time", UtcDateTime, nullable=False),
     Column("end_time", UtcDateTime),
+    Column("outcome", Text),
     Column("cause", Text),
+    Index(
+        "ux_attempts_succeeded",
+        "job_id",
+        unique=True,
+        sqlite_where=sa.text("outcome = 'succeeded'"),
+        postgresql_where=sa.text("outcome = 'succeeded'"),
+    ),
+)
+
+# Servers that lease jobs.  One that was not seen for a while is gone.
+hosts = Table(
+    "hosts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("cpus", Integer, nullable=False),
+    Column("gpus", Integer, nullable=False),
+    Column("memory_bytes", BigInteger, nullable=False),
+    Column("seen_time", UtcDateTime, nullable=False),
+)
+
+# Whose turn it is: the owner whose newest lease is the oldest.
+turns = Table(
+    "turns",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("lease_time", UtcDateTime, nullable=False),
 )
 
 # Exactly one of `job` and `progress` is set.

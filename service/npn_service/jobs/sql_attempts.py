@@ -1,7 +1,7 @@
 """The dispatcher's side of the SQL store: attempts, their leases, what they publish."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,9 +9,10 @@ import sqlalchemy as sa
 from npn_core.progress import Progress
 
 from .codec import encode
-from .model import Job, JobError, JobResult, State
-from .schema import attempts, jobs
-from .sql_base import LEASED, WAITING, SqlBase
+from .database import clock
+from .model import AttemptRecord, Job, JobError, JobResult, Outcome, Resources, State
+from .schema import attempts, jobs, turns
+from .sql_base import LEASED, WAITING, SqlBase, owned_job
 
 MAX_LOST_ATTEMPTS = 3
 _INTERNAL = 13  # google.rpc.Code
@@ -20,17 +21,10 @@ _INTERNAL = 13  # google.rpc.Code
 class SqlAttempts(SqlBase):
     """Leasing, progress and the end of attempts."""
 
-    def lease_job(self, *, host: str, lease_seconds: float) -> Job | None:
+    def lease_job(self, *, host: str, lease_seconds: float, free: Resources | None = None) -> Job | None:
         """QUEUED -> RUNNING with a new attempt for the next job in line, or None."""
-        next_in_line = (
-            sa.select(jobs)
-            .where(jobs.c.state == State.QUEUED.value)
-            .order_by(jobs.c.priority.desc(), jobs.c.create_time, jobs.c.id)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
         with self._database.write() as connection:
-            row = connection.execute(next_in_line).one_or_none()
+            row = connection.execute(_next_in_line(free)).one_or_none()
             if row is None:
                 return None
             now = self._database.now(connection)
@@ -48,19 +42,47 @@ class SqlAttempts(SqlBase):
                     number=job.attempt,
                     host=host,
                     start_time=now,
-                    lease_expire_time=now + timedelta(seconds=lease_seconds),
+                    lease_expire_time=clock(lease_seconds),
                 )
+            )
+            turn = self._database.insert(turns).values(owner=job.owner, lease_time=now)
+            connection.execute(
+                turn.on_conflict_do_update(index_elements=[turns.c.owner], set_={"lease_time": now})
             )
             return job
 
-    def renew_lease(self, *, job_id: str, attempt: int, lease_seconds: float) -> State:
-        """Extend the lease; returns the job's state."""
+    def renew_leases(self, held: Mapping[str, int], *, lease_seconds: float) -> Mapping[str, State]:
+        """Extend leases that have not passed; returns the states of the jobs they are on."""
+        mine = sa.tuple_(attempts.c.job_id, attempts.c.number).in_(list(held.items()))
+        holds = sa.and_(mine, attempts.c.end_time.is_(None), attempts.c.lease_expire_time > clock())
+        renewed = (
+            sa.update(attempts)
+            .where(holds)
+            .values(lease_expire_time=clock(lease_seconds))
+            .returning(attempts.c.job_id)
+        )
         with self._database.write() as connection:
-            row = self._held(connection, job_id, attempt)
-            expire_time = self._database.now(connection) + timedelta(seconds=lease_seconds)
-            mine = sa.and_(attempts.c.job_id == job_id, attempts.c.number == attempt)
-            connection.execute(sa.update(attempts).where(mine).values(lease_expire_time=expire_time))
-            return State(row.state)
+            ids = connection.execute(renewed).scalars().all()
+            rows = connection.execute(sa.select(jobs.c.id, jobs.c.state).where(jobs.c.id.in_(ids)))
+            return {row.id: State(row.state) for row in rows}
+
+    def list_attempts(self, *, owner: str, job_id: str) -> Sequence[AttemptRecord]:
+        """Every attempt at the job, in order."""
+        query = sa.select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.number)
+        with self._database.read() as connection:
+            owned_job(connection, owner, job_id)
+            rows = connection.execute(query).all()
+        return [
+            AttemptRecord(
+                number=row.number,
+                host=row.host,
+                start_time=row.start_time,
+                end_time=row.end_time,
+                outcome=None if row.outcome is None else Outcome(row.outcome),
+                cause=row.cause or "",
+            )
+            for row in rows
+        ]
 
     def record_progress(self, *, job_id: str, attempt: int, progress: Progress) -> None:
         """Store the newest progress; it makes an event unless the last one is too young."""
@@ -69,10 +91,10 @@ class SqlAttempts(SqlBase):
             now = self._database.now(connection)
             text = encode(progress)
             if row.progress_time is not None and now - row.progress_time < self._progress_interval:
-                self._update(connection, row, progress=text)
+                self._update(connection, row, publish=True, progress=text)
                 return
             changed = self._update(
-                connection, row, progress=text, progress_time=now, sequence=jobs.c.sequence + 1
+                connection, row, publish=True, progress=text, progress_time=now, sequence=jobs.c.sequence + 1
             )
             self._add_event(connection, changed.id, changed.sequence, now, progress=text)
 
@@ -81,22 +103,22 @@ class SqlAttempts(SqlBase):
         with self._database.write() as connection:
             row = self._held(connection, job_id, attempt)
             now = self._database.now(connection)
-            return self._advance(connection, row, State.SUCCEEDED, now, result=encode(result))
+            return self._advance(connection, row, State.SUCCEEDED, now, publish=True, result=encode(result))
 
     def fail_job(self, *, job_id: str, attempt: int, error: JobError) -> Job:
         """-> FAILED."""
         with self._database.write() as connection:
             row = self._held(connection, job_id, attempt)
             now = self._database.now(connection)
-            return self._advance(connection, row, State.FAILED, now, cause=error.message, error=encode(error))
+            ended = {"cause": error.message, "error": encode(error)}
+            return self._advance(connection, row, State.FAILED, now, publish=True, **ended)
 
     def confirm_cancel(self, *, job_id: str, attempt: int) -> Job:
         """CANCELLING -> CANCELLED."""
         with self._database.write() as connection:
             row = self._held(connection, job_id, attempt)
-            return self._advance(
-                connection, row, State.CANCELLED, self._database.now(connection), cause="cancelled"
-            )
+            now = self._database.now(connection)
+            return self._advance(connection, row, State.CANCELLED, now, publish=True, cause="cancelled")
 
     def release_job(self, *, job_id: str, attempt: int, cause: str, counts: bool) -> Job:
         """RUNNING -> QUEUED, or FAILED after too many lost attempts; CANCELLING -> CANCELLED."""
@@ -106,18 +128,18 @@ class SqlAttempts(SqlBase):
 
     def expire_leases(self, *, host: str | None = None) -> Sequence[Job]:
         """Release, counting, every job whose lease has passed, and those that `host` holds."""
-        with self._database.write() as connection:
-            now = self._database.now(connection)
-            expired = (
-                sa.select(jobs)
-                .join(attempts, sa.and_(attempts.c.job_id == jobs.c.id, attempts.c.number == jobs.c.attempt))
-                .where(
-                    jobs.c.state.in_([state.value for state in LEASED]),
-                    sa.or_(attempts.c.lease_expire_time <= now, attempts.c.host == host),
-                )
-                .with_for_update(of=jobs, skip_locked=True)
+        expired = (
+            sa.select(jobs)
+            .join(attempts, sa.and_(attempts.c.job_id == jobs.c.id, attempts.c.number == jobs.c.attempt))
+            .where(
+                jobs.c.state.in_([state.value for state in LEASED]),
+                sa.or_(attempts.c.lease_expire_time <= clock(), attempts.c.host == host),
             )
+            .with_for_update(skip_locked=True)  # a row that is renewed or published just now is not expired
+        )
+        with self._database.write() as connection:
             rows = connection.execute(expired).all()
+            now = self._database.now(connection)
             cause = "its worker was not heard of in time"
             return [self._release(connection, row, now, cause, counts=True) for row in rows]
 
@@ -152,3 +174,22 @@ class SqlAttempts(SqlBase):
             progress=None,
             progress_time=None,
         )
+
+
+def _next_in_line(free: Resources | None) -> sa.Select[Any]:
+    """The job to lease, locked; one that another server leases at this moment is passed over."""
+    query = (
+        sa.select(jobs)
+        .outerjoin(turns, turns.c.owner == jobs.c.owner)
+        .where(jobs.c.state == State.QUEUED.value)
+        .order_by(
+            jobs.c.priority.desc(), turns.c.lease_time.asc().nulls_first(), jobs.c.create_time, jobs.c.id
+        )
+        .limit(1)
+        .with_for_update(of=jobs, skip_locked=True)
+    )
+    if free is None:
+        return query
+    return query.where(
+        jobs.c.cpus <= free.cpus, jobs.c.gpus <= free.gpus, jobs.c.memory_bytes <= free.memory_bytes
+    )

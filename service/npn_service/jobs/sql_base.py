@@ -6,23 +6,36 @@ from typing import Any
 import sqlalchemy as sa
 
 from npn_core.progress import Progress
-from npn_service.errors import LostLease
+from npn_service.errors import LostLease, NotFound
 
 from .codec import decode, encode
-from .database import Database
-from .model import Job, JobError, JobPlan, JobResult, JobSpec, State, check_transition
+from .database import ANSWER_SECONDS, Database, clock
+from .model import Job, JobError, JobPlan, JobResult, JobSpec, Outcome, State, check_transition
 from .schema import attempts, events, garbage, jobs, objects
 
 NO_PLAN = encode(None)
 WAITING = "waiting for a free worker"
 LEASED = (State.RUNNING, State.CANCELLING)
 
+_OUTCOMES = {
+    State.SUCCEEDED: Outcome.SUCCEEDED,
+    State.FAILED: Outcome.FAILED,
+    State.CANCELLED: Outcome.CANCELLED,
+    State.QUEUED: Outcome.RELEASED,
+}
+_LEASE_HOLDS = sa.exists().where(
+    attempts.c.job_id == jobs.c.id,
+    attempts.c.number == jobs.c.attempt,
+    attempts.c.lease_expire_time > clock(),
+)
+
 
 class SqlBase:
     """One database, and the rules of its rows.
 
     `kept_events` is how many events of a job are kept, `progress_interval` how far apart in seconds events
-    with progress are, `object_lifetime` how long an object is kept after its last use.
+    with progress are, `object_lifetime` how long an object is kept after its last use, `answer_seconds` how
+    long a call may take before it raises Unavailable.
     """
 
     def __init__(
@@ -32,8 +45,9 @@ class SqlBase:
         kept_events: int = 1000,
         progress_interval: float = 1.0,
         object_lifetime: timedelta = timedelta(days=7),
+        answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
-        self._database = Database(url)
+        self._database = Database(url, answer_seconds=answer_seconds)
         self._kept_events = kept_events
         self._progress_interval = timedelta(seconds=progress_interval)
         self._object_lifetime = object_lifetime
@@ -43,25 +57,33 @@ class SqlBase:
         self._database.close()
 
     def _held(self, connection: sa.Connection, job_id: str, attempt: int) -> sa.Row[Any]:
-        """The job's row, locked, if `attempt` is its current one and holds it."""
+        """The job's row, locked, if `attempt` is its current one and its lease has not passed."""
         query = sa.select(jobs).where(
             jobs.c.id == job_id,
             jobs.c.attempt == attempt,
             jobs.c.state.in_([state.value for state in LEASED]),
+            _LEASE_HOLDS,
         )
         row = connection.execute(query.with_for_update()).one_or_none()
         if row is None:
-            raise LostLease(f"attempt {attempt} is not the current one of jobs/{job_id}")
+            raise LostLease(f"attempt {attempt} does not hold jobs/{job_id} any more")
         return row
 
-    def _update(self, connection: sa.Connection, row: sa.Row[Any], **values: object) -> sa.Row[Any]:
-        """Change the job, if it still has the attempt and the state of `row`: all publishing goes through."""
-        unchanged = sa.and_(jobs.c.id == row.id, jobs.c.attempt == row.attempt, jobs.c.state == row.state)
+    def _update(
+        self, connection: sa.Connection, row: sa.Row[Any], *, publish: bool = False, **values: object
+    ) -> sa.Row[Any]:
+        """Change the job, if it still has the attempt and the state of `row`.
+
+        With `publish` its lease must hold too: the one condition under which an attempt's doing counts.
+        """
+        conditions = [jobs.c.id == row.id, jobs.c.attempt == row.attempt, jobs.c.state == row.state]
+        if publish:
+            conditions.append(_LEASE_HOLDS)
         changed = connection.execute(
-            sa.update(jobs).where(unchanged).values(values).returning(jobs)
+            sa.update(jobs).where(*conditions).values(values).returning(jobs)
         ).one_or_none()
         if changed is None:
-            raise LostLease(f"attempt {row.attempt} is not the current one of jobs/{row.id}")
+            raise LostLease(f"attempt {row.attempt} does not hold jobs/{row.id} any more")
         return changed
 
     def _advance(
@@ -72,6 +94,7 @@ class SqlBase:
         now: datetime,
         *,
         cause: str | None = None,
+        publish: bool = False,
         **values: object,
     ) -> Job:
         """Take a job to another state, with its event; ends its attempt, for `cause`, where it held one."""
@@ -80,11 +103,12 @@ class SqlBase:
         if target.done:
             values["end_time"] = now
         values = {"wait_reason": "", **values, "state": target.value, "sequence": jobs.c.sequence + 1}
-        job = job_of(self._update(connection, row, **values))
+        job = job_of(self._update(connection, row, publish=publish, **values))
         self._add_event(connection, job.id, job.sequence, now, job=encode(job))
         if source in LEASED and target not in LEASED:
             running = sa.and_(attempts.c.job_id == job.id, attempts.c.number == job.attempt)
-            connection.execute(sa.update(attempts).where(running).values(end_time=now, cause=cause))
+            ended = {"end_time": now, "outcome": _OUTCOMES[target].value, "cause": cause}
+            connection.execute(sa.update(attempts).where(running).values(ended))
             if target is not State.SUCCEEDED:
                 self._discard(connection, job.attempt_prefix)
         if target.done:
@@ -117,7 +141,16 @@ class SqlBase:
 
     def _discard(self, connection: sa.Connection, prefix: str) -> None:
         """Note that the bytes under `prefix` may go, once this transaction is committed."""
-        connection.execute(sa.insert(garbage).values(prefix=prefix))
+        connection.execute(self._database.insert(garbage).values(prefix=prefix).on_conflict_do_nothing())
+
+
+def owned_job(connection: sa.Connection, owner: str, job_id: str, *, lock: bool = False) -> sa.Row[Any]:
+    """The row of one of the owner's jobs.  Raises NotFound."""
+    query = sa.select(jobs).where(jobs.c.id == job_id, jobs.c.owner == owner)
+    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
+    if row is None:
+        raise NotFound(f"jobs/{job_id} does not exist")
+    return row
 
 
 def job_of(row: sa.Row[Any]) -> Job:

@@ -1,4 +1,8 @@
-"""Request ids: what makes a repeated call harmless, for 30 days and per owner."""
+"""Request ids: what makes a repeated call harmless, for 30 days and per owner.
+
+A call claims its id before it makes anything.  Of two at once the second waits for the first to commit, and
+then finds what it made: the primary key decides.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -7,6 +11,7 @@ import sqlalchemy as sa
 
 from npn_service.errors import AlreadyExists
 
+from .database import Database
 from .schema import requests
 
 _LIFETIME = timedelta(days=30)
@@ -24,12 +29,7 @@ class Request:
 
 def made_by(connection: sa.Connection, request: Request, now: datetime) -> str | None:
     """The id of the resource that this request made before; AlreadyExists when another request has its id."""
-    query = sa.select(requests).where(
-        requests.c.owner == request.owner,
-        requests.c.kind == request.kind,
-        requests.c.request_id == request.id,
-        requests.c.expire_time > now,
-    )
+    query = sa.select(requests).where(_named(request), requests.c.expire_time > now)
     row = connection.execute(query).one_or_none()
     if row is None:
         return None
@@ -39,17 +39,36 @@ def made_by(connection: sa.Connection, request: Request, now: datetime) -> str |
     return resource_id
 
 
-def remember(connection: sa.Connection, request: Request, resource_id: str, now: datetime) -> None:
-    """Note what the request made, and forget the requests whose time is over."""
+def claim(
+    database: Database, connection: sa.Connection, request: Request, resource_id: str, now: datetime
+) -> str | None:
+    """Note that the request makes `resource_id`; returns what it made before instead, if it did.
+
+    Raises as `made_by` does.
+    """
+    if not request.id:
+        return None
+    connection.execute(sa.delete(requests).where(_named(request), requests.c.expire_time <= now))
+    new = database.insert(requests).values(
+        owner=request.owner,
+        kind=request.kind,
+        request_id=request.id,
+        request_hash=request.hash,
+        resource_id=resource_id,
+        expire_time=now + _LIFETIME,
+    )
+    claimed = connection.execute(new.on_conflict_do_nothing().returning(requests.c.resource_id))
+    return made_by(connection, request, now) if claimed.first() is None else None
+
+
+def forget_old(connection: sa.Connection, now: datetime) -> None:
+    """Remove the requests whose time is over."""
     connection.execute(sa.delete(requests).where(requests.c.expire_time <= now))
-    if request.id:
-        connection.execute(
-            sa.insert(requests).values(
-                owner=request.owner,
-                kind=request.kind,
-                request_id=request.id,
-                request_hash=request.hash,
-                resource_id=resource_id,
-                expire_time=now + _LIFETIME,
-            )
-        )
+
+
+def _named(request: Request) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        requests.c.owner == request.owner,
+        requests.c.kind == request.kind,
+        requests.c.request_id == request.id,
+    )

@@ -14,13 +14,14 @@ from .model import Event, Job, JobPlan, JobSpec, State, object_id_of
 from .pages import binding_of, read_page
 from .schema import events, job_labels, job_objects, jobs
 from .sql_attempts import SqlAttempts
-from .sql_base import WAITING, job_of
-from .sql_requests import Request, made_by, remember
+from .sql_base import WAITING, job_of, owned_job
+from .sql_hosts import SqlHosts
+from .sql_requests import Request, claim, made_by
 from .sql_uploads import SqlUploads
 from .store import JobFilter
 
 
-class SqlJobStore(SqlAttempts, SqlUploads):
+class SqlJobStore(SqlAttempts, SqlHosts, SqlUploads):
     """Implements JobStore; the schema must be there (`migrations.migrate`).  Shared by threads."""
 
     def create_job(
@@ -35,16 +36,19 @@ class SqlJobStore(SqlAttempts, SqlUploads):
     ) -> Job:
         """Queue a job, or return the one of the same request."""
         request = Request(owner=owner, kind="job", id=request_id, hash=request_hash)
+        job_id = secrets.token_hex(8)
         with self._database.write() as connection:
             now = self._database.now(connection)
-            if (earlier := self._made_by(connection, request)) is not None:
-                return earlier
-            for field, uri in spec.uris.items():
+            earlier = claim(self._database, connection, request, job_id, now)
+            if earlier is not None:
+                return self._made_before(connection, owner, earlier)
+            # In one order for all: two jobs with the same objects must not wait for each other.
+            for uri, field in sorted((uri, field) for field, uri in spec.uris.items()):
                 object_id = object_id_of(uri)
                 if object_id is not None and not self._use_object(connection, owner, object_id, now):
                     raise InvalidRequest(field, f"{uri} does not exist; upload the file again")
             job = Job(
-                id=secrets.token_hex(8),
+                id=job_id,
                 owner=owner,
                 creator=creator,
                 state=State.QUEUED,
@@ -54,19 +58,19 @@ class SqlJobStore(SqlAttempts, SqlUploads):
                 wait_reason=WAITING,
             )
             self._insert_job(connection, job)
-            remember(connection, request, job.id, now)
-            return job
+            return self._explain(connection, job)
 
     def find_request(self, *, owner: str, request_id: str, request_hash: str) -> Job | None:
         """The job of an earlier request."""
         request = Request(owner=owner, kind="job", id=request_id, hash=request_hash)
         with self._database.read() as connection:
-            return self._made_by(connection, request)
+            job_id = made_by(connection, request, self._database.now(connection))
+            return None if job_id is None else self._made_before(connection, owner, job_id)
 
     def get_job(self, *, owner: str, job_id: str) -> Job:
         """The job as it is now."""
         with self._database.read() as connection:
-            return job_of(_owned(connection, owner, job_id))
+            return self._explain(connection, job_of(owned_job(connection, owner, job_id)))
 
     def list_jobs(
         self, *, owner: str, where: JobFilter, page_size: int, page_token: str
@@ -86,12 +90,12 @@ class SqlJobStore(SqlAttempts, SqlUploads):
         binding = binding_of("jobs", owner, where.state, where.created_from, where.created_to, labels)
         with self._database.read() as connection:
             rows, token = read_page(connection, query, jobs, page_size, page_token, binding)
-        return [job_of(row) for row in rows], token
+            return self._explain_all(connection, [job_of(row) for row in rows]), token
 
     def cancel_job(self, *, owner: str, job_id: str) -> Job:
         """QUEUED -> CANCELLED, RUNNING -> CANCELLING; nothing where that was done before."""
         with self._database.write() as connection:
-            row = _owned(connection, owner, job_id, lock=True)
+            row = owned_job(connection, owner, job_id, lock=True)
             state = State(row.state)
             if state in (State.CANCELLING, State.CANCELLED):
                 return job_of(row)
@@ -101,7 +105,7 @@ class SqlJobStore(SqlAttempts, SqlUploads):
     def delete_job(self, *, owner: str, job_id: str) -> Job:
         """Remove a finished job; the request that made it stays known."""
         with self._database.write() as connection:
-            job = job_of(_owned(connection, owner, job_id, lock=True))
+            job = job_of(owned_job(connection, owner, job_id, lock=True))
             if not job.state.done:
                 raise WrongState(f"{job.name} is {job.state.name}; cancel it and wait, then delete it")
             connection.execute(sa.delete(jobs).where(jobs.c.id == job.id))
@@ -134,12 +138,9 @@ class SqlJobStore(SqlAttempts, SqlUploads):
         with self._database.read() as connection:
             return {row.id: row.sequence for row in connection.execute(query)}
 
-    def _made_by(self, connection: sa.Connection, request: Request) -> Job | None:
-        job_id = made_by(connection, request, self._database.now(connection))
-        if job_id is None:
-            return None
+    def _made_before(self, connection: sa.Connection, owner: str, job_id: str) -> Job:
         try:
-            return job_of(_owned(connection, request.owner, job_id))
+            return self._explain(connection, job_of(owned_job(connection, owner, job_id)))
         except NotFound as error:
             raise WrongState(
                 f"this request made jobs/{job_id}, which was deleted; use a new request_id for a new job",
@@ -154,6 +155,9 @@ class SqlJobStore(SqlAttempts, SqlUploads):
                 creator=job.creator,
                 state=job.state.value,
                 priority=job.spec.priority,
+                cpus=job.spec.resources.cpus,
+                gpus=job.spec.resources.gpus,
+                memory_bytes=job.spec.resources.memory_bytes,
                 create_time=job.create_time,
                 sequence=job.sequence,
                 attempt=job.attempt,
@@ -170,14 +174,6 @@ class SqlJobStore(SqlAttempts, SqlUploads):
         if needed:
             connection.execute(sa.insert(job_objects), needed)
         self._add_event(connection, job.id, job.sequence, job.create_time, job=encode(job))
-
-
-def _owned(connection: sa.Connection, owner: str, job_id: str, *, lock: bool = False) -> sa.Row[Any]:
-    query = sa.select(jobs).where(jobs.c.id == job_id, jobs.c.owner == owner)
-    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
-    if row is None:
-        raise NotFound(f"jobs/{job_id} does not exist")
-    return row
 
 
 def _event_of(row: sa.Row[Any]) -> Event:

@@ -15,7 +15,7 @@ from .model import FileSpec, State, Upload, UploadState, object_prefix
 from .pages import binding_of, read_page
 from .schema import UtcDateTime, garbage, job_objects, jobs, objects, uploads
 from .sql_base import SqlBase
-from .sql_requests import Request, made_by, remember
+from .sql_requests import Request, claim, forget_old
 
 # A complete upload lives as long as its object.
 _ALL_UPLOADS: sa.Select[Any] = sa.select(
@@ -33,14 +33,13 @@ class SqlUploads(SqlBase):
         """A new open upload, the one of the same request, or one that is complete at once."""
         fingerprint = _fingerprint(files)
         request = Request(owner=owner, kind="upload", id=request_id, hash=fingerprint)
+        upload_id = secrets.token_hex(8)
         with self._database.write() as connection:
             now = self._database.now(connection)
-            if (upload_id := made_by(connection, request, now)) is not None:
-                return _made_before(connection, owner, upload_id)
-            upload_id, object_id = (
-                secrets.token_hex(8),
-                self._find_object(connection, owner, fingerprint, now),
-            )
+            earlier = claim(self._database, connection, request, upload_id, now)
+            if earlier is not None:
+                return _made_before(connection, owner, earlier)
+            object_id = self._find_object(connection, owner, fingerprint, now)
             state = UploadState.OPEN if object_id is None else UploadState.COMPLETE
             connection.execute(
                 sa.insert(uploads).values(
@@ -54,7 +53,6 @@ class SqlUploads(SqlBase):
                     object_id=object_id,
                 )
             )
-            remember(connection, request, upload_id, now)
             return _upload_of(_owned(connection, owner, upload_id))
 
     def get_upload(self, *, owner: str, upload_id: str) -> Upload:
@@ -122,11 +120,12 @@ class SqlUploads(SqlBase):
         )
         with self._database.write() as connection:
             now = self._database.now(connection)
+            forget_old(connection, now)
             late = _ALL_UPLOADS.where(uploads.c.state == UploadState.OPEN.value, uploads.c.expire_time <= now)
-            for row in connection.execute(late).all():
+            for row in connection.execute(late.with_for_update(of=uploads, skip_locked=True)).all():
                 self._drop_open(connection, _upload_of(row))
-            unused = sa.select(objects).where(objects.c.expire_time <= now, ~needed).with_for_update()
-            for row in connection.execute(unused).all():
+            unused = sa.select(objects).where(objects.c.expire_time <= now, ~needed)
+            for row in connection.execute(unused.with_for_update(skip_locked=True)).all():
                 connection.execute(sa.delete(objects).where(objects.c.id == row.id))
                 self._discard(connection, object_prefix(row.owner, row.id))
 
@@ -151,9 +150,9 @@ class SqlUploads(SqlBase):
     ) -> str | None:
         """The owner's object with the same files, its lifetime begun anew."""
         query = sa.select(objects.c.id).where(objects.c.owner == owner, objects.c.fingerprint == fingerprint)
-        object_id = connection.execute(query.limit(1)).scalar_one_or_none()
-        if object_id is not None:
-            self._use_object(connection, owner, object_id, now)
+        object_id: str | None = connection.execute(query.limit(1)).scalar_one_or_none()
+        if object_id is None or not self._use_object(connection, owner, object_id, now):
+            return None  # there is none, or it expires at this moment
         return object_id
 
 
@@ -168,8 +167,10 @@ def _made_before(connection: sa.Connection, owner: str, upload_id: str) -> Uploa
 
 
 def _owned(connection: sa.Connection, owner: str, upload_id: str, *, lock: bool = False) -> sa.Row[Any]:
-    query = _ALL_UPLOADS.where(uploads.c.id == upload_id, uploads.c.owner == owner)
-    row = connection.execute(query.with_for_update(of=uploads) if lock else query).one_or_none()
+    mine = sa.and_(uploads.c.id == upload_id, uploads.c.owner == owner)
+    if lock:
+        connection.execute(sa.select(uploads.c.id).where(mine).with_for_update())
+    row = connection.execute(_ALL_UPLOADS.where(mine)).one_or_none()
     if row is None:
         raise NotFound(f"uploads/{upload_id} does not exist")
     return row

@@ -1,7 +1,8 @@
 """The JobStore port: what the service asks of its database.
 
 Every method is one transaction and synchronous; the server calls it from a bounded thread pool, never on the
-event loop.  Rows carry an owner; a resource of another owner is NotFound.  Times are the database's.
+event loop.  Rows carry an owner; a resource of another owner is NotFound.  Times are the database's, and its
+clock alone judges leases.  Every method raises Unavailable within two seconds when the database is away.
 
 Every state change is an event that holds the whole job, written in the transaction that makes it; between
 them lie events with progress, at most one a second.  A job's events are numbered from 1 without gaps, and its
@@ -15,7 +16,19 @@ from typing import Protocol
 
 from npn_core.progress import Progress
 
-from .model import Event, FileSpec, Job, JobError, JobPlan, JobResult, JobSpec, State, Upload
+from .model import (
+    AttemptRecord,
+    Event,
+    FileSpec,
+    Job,
+    JobError,
+    JobPlan,
+    JobResult,
+    JobSpec,
+    Resources,
+    State,
+    Upload,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,13 +90,28 @@ class JobStore(Protocol):
     def newest_sequences(self, job_ids: Collection[str]) -> Mapping[str, int]:
         """Number of each job's newest event, in one query; jobs that do not exist are left out."""
 
-    def lease_job(self, *, host: str, lease_seconds: float) -> Job | None:
-        """QUEUED -> RUNNING with a new attempt for the next job in line (the highest priority, then the
-        oldest); None when no job waits.
+    def lease_job(self, *, host: str, lease_seconds: float, free: Resources | None = None) -> Job | None:
+        """QUEUED -> RUNNING with a new attempt for the next job in line, or None when no job waits that fits
+        into what the host has `free` (None: anything fits).
+
+        The highest priority first; then the owner whose newest lease is the oldest; then the oldest job.  Any
+        number of servers may ask at once: each job is leased once.
         """
 
-    def renew_lease(self, *, job_id: str, attempt: int, lease_seconds: float) -> State:
-        """Extend the lease; returns the state (CANCELLING asks the worker to stop).  Raises LostLease."""
+    def renew_leases(self, held: Mapping[str, int], *, lease_seconds: float) -> Mapping[str, State]:
+        """Extend the leases of `held`, attempts by job id; returns the state of each job that is still held.
+
+        CANCELLING asks the worker to stop; a job that is missing in the answer is lost.
+        """
+
+    def list_attempts(self, *, owner: str, job_id: str) -> Sequence[AttemptRecord]:
+        """Every attempt at the job, in order.  Raises NotFound."""
+
+    def beat_host(self, *, host: str, capacity: Resources) -> None:
+        """The host is alive and leases jobs; it counts as such for 15 seconds."""
+
+    def forget_host(self, host: str) -> None:
+        """The host leases no more jobs."""
 
     def record_progress(self, *, job_id: str, attempt: int, progress: Progress) -> None:
         """Store the newest progress.  Within a second of the last event with progress it makes no event of
@@ -91,13 +119,13 @@ class JobStore(Protocol):
         """
 
     def finish_job(self, *, job_id: str, attempt: int, result: JobResult) -> Job:
-        """-> SUCCEEDED, if the attempt is current.  Raises LostLease."""
+        """-> SUCCEEDED, if the attempt is current and its lease has not passed.  Raises LostLease."""
 
     def fail_job(self, *, job_id: str, attempt: int, error: JobError) -> Job:
-        """-> FAILED, if the attempt is current.  Raises LostLease."""
+        """-> FAILED, under the same condition.  Raises LostLease."""
 
     def confirm_cancel(self, *, job_id: str, attempt: int) -> Job:
-        """CANCELLING -> CANCELLED, if the attempt is current.  Raises LostLease."""
+        """CANCELLING -> CANCELLED, under the same condition.  Raises LostLease."""
 
     def release_job(self, *, job_id: str, attempt: int, cause: str, counts: bool) -> Job:
         """RUNNING -> QUEUED after an attempt that ended through no fault of the job.

@@ -15,7 +15,7 @@ from npn.v1 import compression_pb2 as pb
 from npn_core.catalogue import resolve_params
 from npn_core.config import Budget, KSchedule, Preprocessing, Training
 from npn_service.errors import InvalidRequest
-from npn_service.jobs.model import ArchitectureModel, DatasetRef, FileSpec, JobSpec, ModelRef
+from npn_service.jobs.model import ArchitectureModel, DatasetRef, FileSpec, JobSpec, ModelRef, Resources
 
 LAYOUTS = ("", "NCHW", "NHWC")
 MAX_LABELS = 64
@@ -35,14 +35,13 @@ def decode_spec(job: pb.Job, *, max_epochs: int, default_threads: int) -> JobSpe
         raise _unsupported("job.expand", "this server does not expand yet; set job.compress")
     if not job.HasField("compress"):
         raise InvalidRequest("job.compress", "no task is given; set job.compress")
-    if job.HasField("resources") and any(value for _, value in job.resources.ListFields()):
-        raise _unsupported("job.resources", "this server gives every job the same resources; leave it unset")
     return JobSpec(
         model=_decode_model(job.model),
         dataset=_decode_dataset(job.dataset),
         budget=_decode_budget(job.budget),
         training=_decode_training(job.training, max_epochs=max_epochs, default_threads=default_threads),
         labels=_decode_labels(job),
+        resources=_decode_resources(job.resources),
         priority=job.priority,
         max_duration=_decode_max_duration(job.max_duration) if job.HasField("max_duration") else None,
     )
@@ -108,6 +107,17 @@ def _decode_labels(job: pb.Job) -> dict[str, str]:
                 f"{len(value)} characters; a value has at most {MAX_LABEL_VALUE}",
             )
     return dict(job.labels)
+
+
+def _decode_resources(resources: pb.Resources) -> Resources:
+    for field, value in (
+        ("cpus", resources.cpus),
+        ("gpus", resources.gpus),
+        ("memory_bytes", resources.memory_bytes),
+    ):
+        if value < 0:
+            raise InvalidRequest(f"job.resources.{field}", f"{field} is {value}; it must not be negative")
+    return Resources(cpus=resources.cpus, gpus=resources.gpus, memory_bytes=resources.memory_bytes)
 
 
 def _decode_max_duration(duration: Duration) -> float:

@@ -84,6 +84,9 @@ def encode_spec(spec: model.JobSpec) -> pb.Job:
         ),
         training=_encode_training(spec.training),
         labels=dict(spec.labels),
+        resources=pb.Resources(
+            cpus=spec.resources.cpus, gpus=spec.resources.gpus, memory_bytes=spec.resources.memory_bytes
+        ),
         priority=spec.priority,
         max_duration=_encode_seconds(spec.max_duration),
     )

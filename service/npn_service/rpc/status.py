@@ -1,6 +1,7 @@
 """Exceptions to gRPC statuses: the one table, with `google.rpc` details.
 
-Every status carries an ErrorInfo (a stable reason, the domain "npn"); bad requests carry field violations.
+Every status carries an ErrorInfo (a stable reason, the domain "npn"); bad requests carry field violations, and
+what passes by itself a RetryInfo.
 """
 
 import uuid
@@ -8,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 import structlog
-from google.protobuf import any_pb2
+from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
@@ -77,7 +78,12 @@ def status_of(error: Exception) -> status_pb2.Status:
         incident = uuid.uuid4().hex
         _log.error("defect", incident=incident, exc_info=error)
         return make_status(StatusCode.INTERNAL.value[0], "INTERNAL", f"internal error; incident {incident}")
-    return make_status(code.value[0], error.reason, error.message, _violations(error))
+    status = make_status(code.value[0], error.reason, error.message, _violations(error))
+    if isinstance(error, errors.Unavailable):
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(round(1e3 * error.retry_seconds))
+        _attach(status, error_details_pb2.RetryInfo(retry_delay=delay))
+    return status
 
 
 def _violations(error: errors.ServiceError | InvalidInput) -> tuple[FieldViolation, ...]:

@@ -113,8 +113,10 @@ class WatchHub:
             await asyncio.sleep(self._poll_seconds)
             try:
                 await self._tick()
+            except Unavailable as error:
+                # the database is away, and says so in the log; watchers live on heartbeats meanwhile
+                _log.debug("watch.poll_failed", error=error.message)
             except Exception:
-                # the database may be away for a moment; watchers live on heartbeats meanwhile
                 _log.exception("watch.poll_failed")
 
     def drain(self) -> None:

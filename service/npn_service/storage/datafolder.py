@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import secrets
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,6 +30,16 @@ class DataFolder:
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
         self._lock.flush()
+
+    @property
+    def identity(self) -> str:
+        """What no other data folder has: drawn when the folder is first used, and kept in it."""
+        path = self.path / "identity"
+        if not path.exists():
+            unfinished = path.with_suffix(".part")
+            unfinished.write_text(secrets.token_hex(8))
+            unfinished.replace(path)
+        return path.read_text()
 
     @property
     def database_url(self) -> str:

@@ -21,10 +21,10 @@ from npn_service.storage.store import ObjectStore
 
 from .child import Child, ChildEnded
 from .failures import DEADLINE_EXCEEDED, INTERNAL, INVALID_ARGUMENT
+from .leases import Lease, LeaseKeeper
 from .messages import Assignment, Cancel, Cancelled, Failed, Finished, Reported
 
 _TICK_SECONDS: Final = 0.1
-_LOOK_SECONDS: Final = 0.2  # how long a cancel may go unseen
 _PROGRESS_SECONDS: Final = 0.5  # a write each
 _GRACE_SECONDS: Final = 1.0
 
@@ -64,20 +64,21 @@ class Service:
     manager: JobManager
     observer: DispatchObserver
     folder: Path
+    leases: LeaseKeeper
     lease_seconds: float
     draining: threading.Event
 
 
 class Attempt:
-    """The current attempt at `job`, in the process `child`, which is closed at the end."""
+    """The attempt at the job of `lease`, in the process `child`, which is closed at the end."""
 
-    def __init__(self, service: Service, job: Job, child: Child) -> None:
+    def __init__(self, service: Service, lease: Lease, child: Child) -> None:
         self._service = service
-        self._job = job
+        self._lease = lease
+        self._job = job = lease.job
         self._child = child
         self._output = service.folder / f"{job.id}-{job.attempt}"
         self._started = time.monotonic()
-        self._looked = self._renewed = self._started
         self._unrecorded: Progress | None = None
         self._recorded = -math.inf
 
@@ -93,6 +94,7 @@ class Attempt:
             except Exception:  # the lease runs out and another attempt starts
                 _log.exception("attempt.abandoned")
             finally:
+                self._service.leases.drop(self._lease)
                 self._child.close()
                 shutil.rmtree(self._output, ignore_errors=True)
             seconds = time.monotonic() - self._started
@@ -148,43 +150,9 @@ class Attempt:
             if now >= kill_at:
                 return Cancelled()
             self._record_progress(pause=_PROGRESS_SECONDS)
-            if self._cancel_is_asked() and kill_at == math.inf:
+            if self._lease.check() is State.CANCELLING and kill_at == math.inf:
                 self._child.send(Cancel())
                 kill_at = now + _GRACE_SECONDS
-
-    def _cancel_is_asked(self) -> bool:
-        """Look at the job when it is time, and renew the lease in good time before it passes.
-
-        A store that does not answer is no reason to stop before that.  Raises LostLease.
-        """
-        now = time.monotonic()
-        if now - self._looked < _LOOK_SECONDS:
-            return False
-        self._looked = now
-        store, lease_seconds = self._service.store, self._service.lease_seconds
-        try:
-            if now - self._renewed < lease_seconds / 4:  # reading is cheaper than renewing
-                return self._read_state() is State.CANCELLING
-            state = store.renew_lease(
-                job_id=self._job.id, attempt=self._job.attempt, lease_seconds=lease_seconds
-            )
-            self._renewed = now
-            return state is State.CANCELLING
-        except Unavailable as error:
-            _log.warning("attempt.store_unavailable", error=error.message)
-            if now - self._renewed > lease_seconds:
-                raise LostLease("the store was out of reach for longer than the lease") from error
-            return False
-
-    def _read_state(self) -> State:
-        """The job's state; LostLease where this is not its attempt any more."""
-        try:
-            job = self._service.store.get_job(owner=self._job.owner, job_id=self._job.id)
-        except NotFound as error:
-            raise LostLease("the job is gone") from error
-        if job.attempt != self._job.attempt or job.state not in (State.RUNNING, State.CANCELLING):
-            raise LostLease(f"the job is {job.state.name} in attempt {job.attempt}")
-        return job.state
 
     def _record_progress(self, *, pause: float = 0.0) -> None:
         """Store the newest progress, `pause` seconds after the last; a failure loses that one progress."""
@@ -226,7 +194,7 @@ class Attempt:
             except (OSError, ServiceError):
                 _log.exception("attempt.not_stored", file=file.path)
                 return Released(cause="the artifact could not be stored", counts=True)
-            if self._cancel_is_asked():
+            if self._lease.check() is State.CANCELLING:
                 return Cancelled()
         return finished
 

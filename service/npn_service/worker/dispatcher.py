@@ -7,19 +7,25 @@ attempt waits for that attempt's worker, database and disk.  Stopping is one eve
 import shutil
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import structlog
 
+from npn_service.errors import Unavailable
 from npn_service.jobs.manager import JobManager
+from npn_service.jobs.model import Job, Resources
 from npn_service.jobs.store import JobStore
 from npn_service.storage.store import ObjectStore
 
 from .attempt import Attempt, DispatchObserver, Service
+from .capacity import host_capacity
+from .leases import LeaseKeeper
 from .pool import WorkerPool
 
 _POLL_SECONDS: Final = 0.2
+_BEAT_SECONDS: Final = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -28,7 +34,8 @@ class Dispatcher:
     """Runs up to `workers` jobs at a time.
 
     `folder` is scratch space of this server alone, emptied at the start; `host` names this server in leases:
-    no other server may use it.  `start` and `drain` block; `wake` does not.
+    no other server may use it.  Jobs that run at the same time ask together for no more than `capacity`, what
+    this machine has by default.  `start` and `drain` block; `wake` does not.
     """
 
     def __init__(
@@ -42,6 +49,7 @@ class Dispatcher:
         folder: Path,
         host: str,
         lease_seconds: float = 30.0,
+        capacity: Resources | None = None,
         target: str = "npn_service.worker.compression:run",
     ) -> None:
         self._draining = threading.Event()
@@ -51,15 +59,17 @@ class Dispatcher:
             manager=manager,
             observer=observer,
             folder=folder,
+            leases=LeaseKeeper(store, lease_seconds),
             lease_seconds=lease_seconds,
             draining=self._draining,
         )
         self._workers = workers
         self._host = host
+        self._capacity = host_capacity() if capacity is None else capacity
         self._pool = WorkerPool(size=workers, target=target)
-        self._attempts: list[threading.Thread] = []
+        self._attempts: dict[threading.Thread, Job] = {}
         self._wake = threading.Event()
-        self._expire_at = 0.0
+        self._expire_at = self._beat_at = 0.0
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
 
     def start(self) -> None:
@@ -68,11 +78,13 @@ class Dispatcher:
         self._service.folder.mkdir(parents=True)
         for job in self._service.store.expire_leases(host=self._host):
             _log.warning("job.released", job=job.name, state=job.state.name, cause="the server died")
+        self._service.leases.start()
         self._thread.start()
 
     def wake(self) -> None:
-        """Look for a job now: one was created."""
+        """Look at the jobs now: one was created or cancelled."""
         self._wake.set()
+        self._service.leases.wake()
 
     def drain(self) -> None:
         """Stop leasing, return what runs to the queue (uncounted) and end every process."""
@@ -84,18 +96,31 @@ class Dispatcher:
     def _run(self) -> None:
         while not self._draining.is_set():
             try:
-                self._attempts = [thread for thread in self._attempts if thread.is_alive()]
+                self._attempts = {thread: job for thread, job in self._attempts.items() if thread.is_alive()}
+                self._beat()
                 self._expire_leases()
                 self._pool.refill(working=len(self._attempts))
                 self._dispatch()
-            except Exception:  # a store or a system that does not answer may answer later
+            except Unavailable as error:  # the database says in the log that it is away
+                _log.debug("dispatcher.store_unavailable", error=error.message)
+            except Exception:  # a system that does not answer may answer later
                 _log.exception("dispatcher.failed")
             self._wake.wait(_POLL_SECONDS)
             self._wake.clear()
         # The kernel kills the workers when this thread ends, so it ends last.
         for thread in self._attempts:
             thread.join()
+        self._service.leases.stop()
         self._pool.stop()
+        with suppress(Unavailable):  # then it is forgotten after a while
+            self._service.store.forget_host(self._host)
+
+    def _beat(self) -> None:
+        """Tell the other servers that this one runs jobs, and how large they may be."""
+        if self._workers == 0 or time.monotonic() < self._beat_at:
+            return
+        self._service.store.beat_host(host=self._host, capacity=self._capacity)
+        self._beat_at = time.monotonic() + _BEAT_SECONDS
 
     def _expire_leases(self) -> None:
         if time.monotonic() < self._expire_at:
@@ -107,9 +132,10 @@ class Dispatcher:
     def _dispatch(self) -> None:
         """Lease as many jobs as there are free and warm workers."""
         while len(self._attempts) < self._workers and (child := self._pool.take()) is not None:
+            asked = time.monotonic()
             try:
                 job = self._service.store.lease_job(
-                    host=self._host, lease_seconds=self._service.lease_seconds
+                    host=self._host, lease_seconds=self._service.lease_seconds, free=self._free()
                 )
             except BaseException:
                 self._pool.put_back(child)
@@ -120,10 +146,18 @@ class Dispatcher:
             if job.attempt == 1 and job.start_time is not None:
                 queued = (job.start_time - job.create_time).total_seconds()
                 self._service.observer.job_leased(job, queued_seconds=queued)
-            attempt = Attempt(self._service, job, child)
+            lease = self._service.leases.hold(job, since=asked)
+            attempt = Attempt(self._service, lease, child)
             thread = threading.Thread(target=self._follow, args=(attempt,), name=job.name, daemon=True)
-            self._attempts.append(thread)
+            self._attempts[thread] = job
             thread.start()
+
+    def _free(self) -> Resources:
+        """What the jobs that run leave of this host."""
+        free = self._capacity
+        for job in self._attempts.values():
+            free = free.without(job.spec.resources)
+        return free
 
     def _follow(self, attempt: Attempt) -> None:
         attempt.run()

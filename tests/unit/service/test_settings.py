@@ -19,7 +19,7 @@ def test_everything_has_a_default() -> None:
     assert settings.listen == "127.0.0.1:50051"
     assert settings.metrics_listen == "127.0.0.1:9464"
     assert str(settings.data_dir) == "npn-data"
-    assert (settings.workers, settings.role, settings.database_url) == (1, "all", "")
+    assert (settings.workers, settings.role, settings.database_url.get_secret_value()) == (1, "all", "")
 
 
 def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,8 +41,10 @@ def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:
         ("METRICS_LISTEN", "9464"),
         ("WORKERS", "-1"),
         ("WORKERS", "many"),
-        ("ROLE", "worker"),
-        ("DATABASE_URL", "postgresql://localhost/npn"),
+        ("ROLE", "queen"),
+        ("DATABASE_URL", "mysql://localhost/npn"),
+        ("DATABASE_URL", "postgresql+asyncpg://localhost/npn"),
+        ("DATABASE_URL", "localhost"),
         ("THREADS", "0"),
         ("LEASE_SECONDS", "0"),
         ("LOG_FORMAT", "xml"),
@@ -54,3 +56,22 @@ def test_what_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, v
     monkeypatch.setenv(f"NPN_{name}", value)
     with pytest.raises(ValidationError):
         Settings()
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg"])
+def test_postgresql_is_taken(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    """Both spellings of the driver, and no way of printing the settings tells the password."""
+    monkeypatch.setenv("NPN_DATABASE_URL", f"{scheme}://npn:hunter2@db/npn")
+    settings = Settings()
+    assert settings.database_url.get_secret_value().endswith("@db/npn")
+    assert "hunter2" not in f"{settings!r}{settings}{settings.model_dump()}"
+
+
+def test_a_wrong_database_url_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may hold a password, which must not reach a terminal or a log."""
+    monkeypatch.setenv("NPN_DATABASE_URL", "mysql://npn:hunter2@db/npn")
+    with pytest.raises(ValidationError) as refused:
+        Settings()
+    (problem,) = refused.value.errors()
+    assert "mysql" in problem["msg"]
+    assert "hunter2" not in str(problem["msg"])

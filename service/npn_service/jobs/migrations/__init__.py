@@ -15,11 +15,13 @@ from npn_service.jobs.database import Database
 def migrate(url: str) -> None:
     """Bring the database to the newest revision, in one transaction; an empty one gets all tables.
 
-    Raises StartupError when its revision is unknown here: a newer version of the server made it.
+    Any number of processes may do so at once.  Raises StartupError when its revision is unknown here: a newer
+    version of the server made it.
     """
-    database = Database(url)
+    database = Database(url, answer_seconds=None)
     try:
         with database.write() as connection:
+            database.lock_schema(connection)
             _refuse_unknown(_revision(connection))
             config = _config()
             config.attributes["connection"] = connection

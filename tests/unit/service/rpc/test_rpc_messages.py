@@ -165,7 +165,7 @@ def test_zero_is_not_absent() -> None:
         (a_job(labels={"Team": "x"}), "job.labels", "INVALID_FIELD"),
         (a_job(labels={"team": "x" * 64}), "job.labels[team]", "INVALID_FIELD"),
         (a_job(labels={f"l{i}": "" for i in range(65)}), "job.labels", "INVALID_FIELD"),
-        (a_job(resources=pb.Resources(gpus=1)), "job.resources", "UNSUPPORTED"),
+        (a_job(resources=pb.Resources(gpus=-1)), "job.resources.gpus", "INVALID_FIELD"),
         (a_job(max_duration=Duration()), "job.max_duration", "INVALID_FIELD"),
         (a_job(max_duration=Duration(seconds=-1)), "job.max_duration", "INVALID_FIELD"),
     ],
@@ -195,7 +195,7 @@ def test_a_whole_job_is_encoded() -> None:
         result=RESULT,
     )
     message = encode.encode_job(job)
-    unset = {"expand", "resources", "priority"}
+    unset = {"expand", "priority"}
     assert {field.name for field in message.DESCRIPTOR.fields} - {
         field.name for field, _ in message.ListFields()
     } == unset

