@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import psycopg
 
+from npn_service.jobs.schema import metadata
+
 # Tests need no durability, and many short-lived databases.
 _OPTIONS = {"fsync": "off", "full_page_writes": "off", "max_connections": "200", "shared_buffers": "32MB"}
 
@@ -64,6 +66,11 @@ class PostgresServer:
             else:
                 return
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not stopped."""
+        return self._process.poll() is None
+
     def stop(self) -> None:
         """Close every connection and the port, at once."""
         self.thaw()
@@ -90,13 +97,23 @@ class PostgresServer:
         self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return name
 
+    def emptied(self, database: str) -> str:
+        """The URL of a migrated database, now without a row: faster than a database for each test."""
+        tables = [table.name for table in reversed(metadata.sorted_tables)]
+        self.execute(";".join(f"DELETE FROM {name}" for name in tables), database)  # noqa: S608 - constants
+        return self.url(database)
+
     def close(self) -> None:
         """Stop it and remove its files."""
-        if self._process.poll() is None:
-            self.stop()
+        if self.running:
+            self.thaw()
+            self._process.send_signal(signal.SIGQUIT)  # at once: nobody needs a checkpoint
+            self._process.wait(60)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _signal(self, number: signal.Signals) -> None:
+        if not self.running:
+            return
         main = psutil.Process(self._process.pid)
         for process in (main, *main.children(recursive=True)):
             os.kill(process.pid, number)

@@ -32,25 +32,28 @@ def connect(address: str) -> Iterator[Stub]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refusal:
-    """What a refused call says."""
+    """What a refused call says; `retry_seconds` is 0 where it gives no RetryInfo."""
 
     code: grpc.StatusCode
     message: str
     reason: str
     fields: tuple[str, ...]
+    retry_seconds: float
 
 
 def refusal_of(error: grpc.RpcError) -> Refusal:
     """The status with its details; empty ones where the transport itself refused."""
     info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    retry = error_details_pb2.RetryInfo()
     status = rpc_status.from_call(error)
     for detail in status.details if status is not None else ():
-        assert detail.Unpack(info) or detail.Unpack(bad)
+        assert detail.Unpack(info) or detail.Unpack(bad) or detail.Unpack(retry)
     return Refusal(
         code=error.code(),
         message=error.details() or "",
         reason=info.reason,
         fields=tuple(violation.field for violation in bad.field_violations),
+        retry_seconds=retry.retry_delay.ToTimedelta().total_seconds(),
     )
 
 

@@ -145,8 +145,7 @@ class _Outage:
         cause = getattr(error, "orig", None) or error
         now = time.monotonic()
         with self._lock:
-            if isinstance(cause, TimeIsUp):
-                self._not_before = now + _PAUSE_SECONDS
+            self._not_before = now + _PAUSE_SECONDS if isinstance(cause, TimeIsUp) else 0.0
             is_news, self._since = self._since is None, self._since or now
         if is_news:
             _log.warning("database.away", cause=str(cause).strip())

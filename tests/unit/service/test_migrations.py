@@ -1,6 +1,7 @@
 """The schema's revisions."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from job_samples import PLAN
+from postgres_server import PostgresServer
 
 from npn_service.errors import StartupError
 from npn_service.jobs.codec import decode, encode
@@ -18,9 +20,12 @@ from npn_service.jobs.model import JobPlan
 from npn_service.jobs.schema import metadata
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    """A database that does not exist yet."""
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database without a table, once per kind."""
+    if request.param == "postgresql":
+        postgres: PostgresServer = request.getfixturevalue("postgres")
+        return postgres.url(postgres.create_database())
     return f"sqlite:///{tmp_path / 'npn.sqlite'}"
 
 
@@ -55,9 +60,14 @@ def test_the_revisions_build_the_tables(url: str) -> None:
     with database.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
-        names = {index["name"] for index in sa.inspect(connection).get_indexes("jobs")}
+        inspector = sa.inspect(connection)
+        names = {
+            table: {index["name"] for index in inspector.get_indexes(table)} for table in metadata.tables
+        }
     database.close()
-    assert names == {index.name for index in metadata.tables["jobs"].indexes}
+    assert names == {
+        table.name: {index.name for index in table.indexes} for table in metadata.tables.values()
+    }
 
 
 def test_jobs_of_the_first_schema_are_kept(url: str) -> None:
@@ -114,9 +124,44 @@ def test_a_newer_database_is_refused(url: str) -> None:
             refuse(url)
 
 
-def test_sqlite_is_set_up_for_durability(url: str) -> None:
-    """WAL, every commit synced, foreign keys enforced, on each connection."""
+def test_attempts_of_the_second_schema_say_how_they_ended(url: str) -> None:
+    """The last attempt of a finished job ended as the job did, the ones before were released, others run."""
+    config = _config()
     database = Database(url)
+    jobs = (
+        "INSERT INTO jobs (id, owner, creator, state, priority, create_time, sequence, attempt, lost_attempts,"
+        " wait_reason, spec, plan) VALUES (:id, 'local', 'me', :state, 0, '2026-01-01', 1, :attempt, 0, '', '', '')"
+    )
+    attempts = (
+        "INSERT INTO attempts (job_id, number, host, lease_expire_time, start_time, end_time)"
+        " VALUES (:id, :number, 'host', '2026-01-01', '2026-01-01', :end)"
+    )
+    with database.write() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        ended = datetime(2026, 1, 2, tzinfo=UTC).isoformat(" ")
+        for key, state, end in (("1", "succeeded", ended), ("2", "failed", ended), ("3", "running", None)):
+            connection.execute(sa.text(jobs), {"id": key, "state": state, "attempt": 2})
+            connection.execute(sa.text(attempts), {"id": key, "number": 1, "end": ended})
+            connection.execute(sa.text(attempts), {"id": key, "number": 2, "end": end})
+    migrate(url)
+    with database.read() as connection:
+        rows = connection.execute(sa.text("SELECT job_id, outcome FROM attempts ORDER BY job_id, number"))
+        outcomes = [tuple(row) for row in rows]
+    database.close()
+    assert outcomes == [
+        ("1", "released"),
+        ("1", "succeeded"),
+        ("2", "released"),
+        ("2", "failed"),
+        ("3", "released"),
+        ("3", None),
+    ]
+
+
+def test_sqlite_is_set_up_for_durability(tmp_path: Path) -> None:
+    """WAL, every commit synced, foreign keys enforced, on each connection."""
+    database = Database(f"sqlite:///{tmp_path / 'npn.sqlite'}")
     with database.read() as connection:
         values = [
             connection.execute(sa.text(f"PRAGMA {name}")).scalar_one()
