@@ -8,6 +8,8 @@
     ├── EventsExpired         the watch resumes after an event that is no longer kept
     ├── LimitExceeded         a size, count or quota is exceeded
     ├── Unavailable           try again: draining, or a dependency does not answer
+    ├── Unauthenticated       the token is missing, not valid or expired
+    ├── PermissionDenied      the token lacks a scope
     ├── TooSlow               what was asked takes longer than an answer may
     └── LostLease             this attempt is not the job's current one any more
 
@@ -87,6 +89,18 @@ class Unavailable(ServiceError):
     def __init__(self, message: str, *, reason: str | None = None, retry_seconds: float = 1.0) -> None:
         super().__init__(message, reason=reason)
         self.retry_seconds = retry_seconds
+
+
+class Unauthenticated(ServiceError):
+    """The token is missing, not valid or expired."""
+
+    reason = "TOKEN_INVALID"
+
+
+class PermissionDenied(ServiceError):
+    """The token lacks a scope."""
+
+    reason = "SCOPE_MISSING"
 
 
 class TooSlow(ServiceError):

@@ -37,7 +37,8 @@ def configure_logs(log_format: Literal["auto", "console", "json"]) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("npn_service").setLevel(logging.INFO)
+    for name in ("npn_service", "npn.audit"):
+        logging.getLogger(name).setLevel(logging.INFO)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -19,6 +19,7 @@ from .logs import configure_logs
 from .server import serve
 from .settings import Settings
 from .storage.datafolder import DataFolder
+from .token_command import token
 
 _log = structlog.get_logger("npn_service.main")  # __name__ is __main__ under `python -m`
 
@@ -26,7 +27,7 @@ _log = structlog.get_logger("npn_service.main")  # __name__ is __main__ under `p
 _SETTINGS = "\n".join(
     ["\b", "Settings, read from the environment:"]
     + [
-        f"  NPN_{name.upper():<22}{field.description} [{field.default}]"
+        f"  NPN_{name.upper():<22}{field.description} [{'' if field.default is None else field.default}]"
         for name, field in Settings.model_fields.items()
     ]
 )
@@ -60,6 +61,9 @@ def migrate() -> None:
         else:
             with DataFolder(settings.data_dir) as folder:
                 migrate_database(folder.database_url)
+
+
+main.add_command(token)
 
 
 async def _run(settings: Settings, ready_file: Path | None) -> None:

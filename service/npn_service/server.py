@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
+from .access.files import Refreshed
+from .access.opening import Access, open_access
 from .blocking import BlockingPool
 from .errors import StartupError, Unavailable
 from .jobs.garbage import collect
@@ -22,6 +24,7 @@ from .jobs.store import JobStore
 from .jobs.uploads import UploadLimits, UploadManager
 from .metrics import Metrics
 from .rpc.calls import Behaviour
+from .rpc.gate import Gate
 from .rpc.jobs import JobCalls
 from .rpc.server import InfoCalls, behaviours, listen
 from .rpc.uploads import UploadCalls
@@ -37,6 +40,7 @@ from .worker.inspector import Inspector
 _BLOCKING_THREADS = 8
 _COLLECT_SECONDS = 3600.0
 _LONGEST_WAIT = 15.0  # seconds between two looks for a database that is away at the start
+_REFRESH_SECONDS = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -70,6 +74,7 @@ async def serve(settings: Settings) -> AsyncIterator[Server]:
     a database that is away.  Raises StartupError when it cannot run as it is configured.
     """
     async with AsyncExitStack() as stack:
+        access = await asyncio.to_thread(open_access, settings) if settings.role != "worker" else None
         folder = stack.enter_context(DataFolder(settings.data_dir))
         database_url = settings.database_url.get_secret_value()
         _check_role(settings.role, database_url)
@@ -90,7 +95,7 @@ async def serve(settings: Settings) -> AsyncIterator[Server]:
         metrics_address = _serve_metrics(base.metrics, settings.metrics_listen, stack)
         await _await_schema(base, database_url)
         wake = await _run_jobs(base, stack) if settings.role != "api" else _nobody
-        address = await _answer_calls(base, wake, stack) if settings.role != "worker" else ""
+        address = await _answer_calls(base, access, wake, stack) if access else ""
         yield Server(address=address, metrics_address=metrics_address)
 
 
@@ -137,7 +142,7 @@ async def _run_jobs(base: Base, stack: AsyncExitStack) -> Callable[[], None]:
     return dispatcher.wake
 
 
-async def _answer_calls(base: Base, wake: Callable[[], None], stack: AsyncExitStack) -> str:
+async def _answer_calls(base: Base, access: Access, wake: Callable[[], None], stack: AsyncExitStack) -> str:
     """Serve gRPC, and keep house; returns the address.  `wake` tells a dispatcher here that jobs changed."""
     inspector = Inspector()
     stack.push_async_callback(base.blocking.run, inspector.stop)
@@ -148,12 +153,14 @@ async def _answer_calls(base: Base, wake: Callable[[], None], stack: AsyncExitSt
         _repeat(base, _COLLECT_SECONDS, collect, base.store, base.objects),
         # where every host that runs jobs is gone
         _repeat(base, base.settings.lease_seconds, base.store.expire_leases),
+        *(_follow(each) for each in access.refreshed),
     )
     for chore in chores:
         stack.callback(asyncio.create_task(chore).cancel)
     calls = _bind_calls(base, inspector, hub, wake)
+    gate = Gate(access.authenticator, base.metrics.rpc_ended)
     address = await stack.enter_async_context(
-        listen(base.settings, calls, base.blocking, base.metrics.rpc_ended)
+        listen(base.settings, calls, base.blocking, gate, access.certificates)
     )
     stack.callback(hub.drain)
     return address
@@ -204,6 +211,14 @@ def _serve_metrics(metrics: Metrics, address: str, stack: AsyncExitStack) -> str
         ) from error
     stack.callback(endpoint.close)
     return endpoint.address
+
+
+async def _follow(changing: Refreshed) -> None:
+    """Take over tokens, keys and certificates as they change."""
+    while True:
+        await asyncio.sleep(_REFRESH_SECONDS)
+        # Not among the blocking calls: a full queue delays no revocation.
+        await asyncio.to_thread(changing.refresh)
 
 
 async def _repeat(base: Base, seconds: float, chore: Callable[..., object], *arguments: object) -> None:

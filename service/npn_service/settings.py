@@ -26,6 +26,12 @@ def _database_url(value: SecretStr) -> SecretStr:
     return value
 
 
+def _file_or_https(value: str) -> str:
+    if "://" in value and not value.startswith("https://"):
+        raise ValueError(f"{value!r} is neither a file nor an https:// URL")
+    return value
+
+
 class Settings(BaseSettings):
     """Settings of one server, each read from `NPN_` and its name in upper case.
 
@@ -58,6 +64,34 @@ class Settings(BaseSettings):
     )
     max_upload_bytes: int = Field(default=16 << 30, ge=1, description="largest upload, all files together")
     max_files_per_upload: int = Field(default=1000, ge=1, description="most files of one upload")
+    tls_cert_file: Path | None = Field(
+        default=None, description="PEM certificate chain of gRPC; reread when it changes"
+    )
+    tls_key_file: Path | None = Field(default=None, description="PEM private key of the certificate")
+    tls_client_ca_file: Path | None = Field(
+        default=None, description="PEM authorities; clients must show a certificate of theirs"
+    )
+    tokens_file: Path | None = Field(
+        default=None, description="tokens that are taken; see npn-server token --help; reread"
+    )
+    allow_anonymous: bool = Field(
+        default=False, description="without tokens, let in whoever reaches the address, not loopback alone"
+    )
+    oidc_issuer: str = Field(default="", description="iss of the JSON Web Tokens that are taken")
+    oidc_audience: str = Field(default="", description="aud that they must have")
+    oidc_jwks: Annotated[str, AfterValidator(_file_or_https)] = Field(
+        default="", description="the issuer's keys: a JWKS file, reread, or an https URL"
+    )
+    oidc_owner_claim: str = Field(default="sub", description="claim that is the owner: a team or project")
+    oidc_scopes_claim: str = Field(
+        default="scope", description="claim with npn:read, npn:write, npn:priority, npn:admin"
+    )
+    oidc_prefixes_claim: str = Field(
+        default="npn_read_prefixes", description="claim with the s3:// prefixes that may be read"
+    )
+    oidc_default_scopes: Literal["", "read", "read write"] = Field(
+        default="", description="scopes of tokens without that claim"
+    )
     log_format: Literal["auto", "console", "json"] = Field(
         default="auto", description="auto: console on a terminal, JSON elsewhere"
     )

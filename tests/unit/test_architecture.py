@@ -18,6 +18,7 @@ FORBIDDEN_IMPORTS = {
     "client/npn_client": ("npn_core", "npn_service"),
     "service/npn_core": ("npn_service", "npn_client", "npn.v1"),
     "service/npn_service": ("npn_client",),
+    "service/npn_service/access": ("npn_service.rpc", "npn_service.jobs", "npn_service.worker"),
     "service/npn_service/jobs": ("npn_service.rpc", "npn_service.worker"),
     "service/npn_service/storage": ("npn_service.rpc", "npn_service.worker"),
     "service/npn_service/worker": ("npn_service.rpc",),

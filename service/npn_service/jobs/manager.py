@@ -37,7 +37,10 @@ class Inputs:
 
 
 class JobManager:
-    """The use cases on jobs.  Thread-safe; every method may block on the database or the disk."""
+    """The use cases on jobs; an `owner` of None stands for every owner.
+
+    Thread-safe; every method may block on the database or the disk.
+    """
 
     def __init__(self, store: JobStore, objects: ObjectStore) -> None:
         self._store = store
@@ -76,7 +79,7 @@ class JobManager:
             request_hash=_digest(request),
         )
 
-    def delete(self, *, owner: str, job_id: str) -> None:
+    def delete(self, *, owner: str | None, job_id: str) -> None:
         """Remove a finished job with everything under `jobs/{id}/`.  Raises NotFound, WrongState."""
         self._store.delete_job(owner=owner, job_id=job_id)
         sweep(self._store, self._objects)
@@ -118,7 +121,7 @@ class JobManager:
             raise InvalidRequest(field, f"{uri} does not exist; upload the file again") from error
         return object_prefix(owner, object_id), [file.path for file in files]
 
-    def artifact_file(self, *, owner: str, job_id: str, path: str) -> tuple[str, ArtifactFile]:
+    def artifact_file(self, *, owner: str | None, job_id: str, path: str) -> tuple[str, ArtifactFile]:
         """The key and the description of one file of a job's artifact.
 
         Raises NotFound for a job or a path that does not exist, WrongState before the job SUCCEEDED.

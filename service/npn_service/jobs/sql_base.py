@@ -144,13 +144,20 @@ class SqlBase:
         connection.execute(self._database.insert(garbage).values(prefix=prefix).on_conflict_do_nothing())
 
 
-def owned_job(connection: sa.Connection, owner: str, job_id: str, *, lock: bool = False) -> sa.Row[Any]:
-    """The row of one of the owner's jobs.  Raises NotFound."""
-    query = sa.select(jobs).where(jobs.c.id == job_id, jobs.c.owner == owner)
+def owned_job(
+    connection: sa.Connection, owner: str | None, job_id: str, *, lock: bool = False
+) -> sa.Row[Any]:
+    """The row of one of the owner's jobs, of anybody's for None.  Raises NotFound."""
+    query = of_owner(sa.select(jobs).where(jobs.c.id == job_id), owner)
     row = connection.execute(query.with_for_update() if lock else query).one_or_none()
     if row is None:
         raise NotFound(f"jobs/{job_id} does not exist")
     return row
+
+
+def of_owner(query: sa.Select[Any], owner: str | None) -> sa.Select[Any]:
+    """Only the owner's jobs; those of every owner for None."""
+    return query if owner is None else query.where(jobs.c.owner == owner)
 
 
 def job_of(row: sa.Row[Any]) -> Job:

@@ -14,7 +14,7 @@ from .model import Event, Job, JobPlan, JobSpec, State, object_id_of
 from .pages import binding_of, read_page
 from .schema import events, job_labels, job_objects, jobs
 from .sql_attempts import SqlAttempts
-from .sql_base import WAITING, job_of, owned_job
+from .sql_base import WAITING, job_of, of_owner, owned_job
 from .sql_hosts import SqlHosts
 from .sql_requests import Request, claim, made_by
 from .sql_uploads import SqlUploads
@@ -67,16 +67,18 @@ class SqlJobStore(SqlAttempts, SqlHosts, SqlUploads):
             job_id = made_by(connection, request, self._database.now(connection))
             return None if job_id is None else self._made_before(connection, owner, job_id)
 
-    def get_job(self, *, owner: str, job_id: str) -> Job:
+    def get_job(self, *, owner: str | None, job_id: str) -> Job:
         """The job as it is now."""
         with self._database.read() as connection:
             return self._explain(connection, job_of(owned_job(connection, owner, job_id)))
 
     def list_jobs(
-        self, *, owner: str, where: JobFilter, page_size: int, page_token: str
+        self, *, owner: str | None, where: JobFilter, page_size: int, page_token: str
     ) -> tuple[Sequence[Job], str]:
         """Newest first, keyset pages."""
-        query = sa.select(jobs).where(jobs.c.owner == owner)
+        query = of_owner(sa.select(jobs), owner)
+        if where.owner is not None:
+            query = query.where(jobs.c.owner == where.owner)
         if where.state is not None:
             query = query.where(jobs.c.state == where.state.value)
         if where.created_from is not None:
@@ -87,12 +89,14 @@ class SqlJobStore(SqlAttempts, SqlHosts, SqlUploads):
         for key, value in labels:
             label = sa.select(job_labels.c.job_id).where(job_labels.c.key == key, job_labels.c.value == value)
             query = query.where(jobs.c.id.in_(label))
-        binding = binding_of("jobs", owner, where.state, where.created_from, where.created_to, labels)
+        binding = binding_of(
+            "jobs", owner, where.owner, where.state, where.created_from, where.created_to, labels
+        )
         with self._database.read() as connection:
             rows, token = read_page(connection, query, jobs, page_size, page_token, binding)
             return self._explain_all(connection, [job_of(row) for row in rows]), token
 
-    def cancel_job(self, *, owner: str, job_id: str) -> Job:
+    def cancel_job(self, *, owner: str | None, job_id: str) -> Job:
         """QUEUED -> CANCELLED, RUNNING -> CANCELLING; nothing where that was done before."""
         with self._database.write() as connection:
             row = owned_job(connection, owner, job_id, lock=True)
@@ -102,7 +106,7 @@ class SqlJobStore(SqlAttempts, SqlHosts, SqlUploads):
             target = State.CANCELLING if state is State.RUNNING else State.CANCELLED
             return self._advance(connection, row, target, self._database.now(connection))
 
-    def delete_job(self, *, owner: str, job_id: str) -> Job:
+    def delete_job(self, *, owner: str | None, job_id: str) -> Job:
         """Remove a finished job; the request that made it stays known."""
         with self._database.write() as connection:
             job = job_of(owned_job(connection, owner, job_id, lock=True))

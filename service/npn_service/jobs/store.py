@@ -1,8 +1,9 @@
 """The JobStore port: what the service asks of its database.
 
 Every method is one transaction and synchronous; the server calls it from a bounded thread pool, never on the
-event loop.  Rows carry an owner; a resource of another owner is NotFound.  Times are the database's, and its
-clock alone judges leases.  Every method raises Unavailable within two seconds when the database is away.
+event loop.  Rows carry an owner; a resource of another owner is NotFound.  Where `owner` may be None it stands for
+every owner.  Times are the database's, and its clock alone judges leases.  Every method raises Unavailable within
+two seconds when the database is away.
 
 Every state change is an event that holds the whole job, written in the transaction that makes it; between
 them lie events with progress, at most one a second.  A job's events are numbered from 1 without gaps, and its
@@ -33,8 +34,9 @@ from .model import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobFilter:
-    """Which jobs a list shows: equal state, equal labels, create_time bounds (inclusive)."""
+    """Which jobs a list shows: equal owner, equal state, equal labels, create_time bounds (inclusive)."""
 
+    owner: str | None = None
     state: State | None = None
     labels: Mapping[str, str] | None = None
     created_from: datetime | None = None
@@ -63,21 +65,21 @@ class JobStore(Protocol):
     def find_request(self, *, owner: str, request_id: str, request_hash: str) -> Job | None:
         """The job of an earlier request, None when there is none.  Raises as `create_job` does."""
 
-    def get_job(self, *, owner: str, job_id: str) -> Job:
+    def get_job(self, *, owner: str | None, job_id: str) -> Job:
         """Raises NotFound."""
 
     def list_jobs(
-        self, *, owner: str, where: JobFilter, page_size: int, page_token: str
+        self, *, owner: str | None, where: JobFilter, page_size: int, page_token: str
     ) -> tuple[Sequence[Job], str]:
         """Newest first, keyset pages; the token of the next page, empty on the last.
 
         Raises InvalidRequest on a token that this filter did not give.
         """
 
-    def cancel_job(self, *, owner: str, job_id: str) -> Job:
+    def cancel_job(self, *, owner: str | None, job_id: str) -> Job:
         """QUEUED -> CANCELLED, RUNNING -> CANCELLING; idempotent on both; WrongState on SUCCEEDED, FAILED."""
 
-    def delete_job(self, *, owner: str, job_id: str) -> Job:
+    def delete_job(self, *, owner: str | None, job_id: str) -> Job:
         """Remove a finished job; returns what it was.  Raises WrongState while it is not done."""
 
     def events_after(self, *, owner: str, job_id: str, sequence: int, limit: int = 100) -> Sequence[Event]:

@@ -1,37 +1,28 @@
-"""Around every RPC: decoding, the answer to what is raised, log context and measuring.
+"""From the service's descriptor to its handlers: decoding requests, running behaviours, encoding replies.
 
-Handlers are built from the service's descriptor instead of the generated servicer, because stock `grpc.aio`
-answers undecodable bytes with UNKNOWN and a traceback before any handler is asked.
+Handlers are built here instead of by the generated servicer, because stock `grpc.aio` answers undecodable
+bytes with UNKNOWN and a traceback before any handler is asked.
 """
 
-import asyncio
 import inspect
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
-import structlog
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from grpc import aio
-from grpc_status import rpc_status
 
+from npn_service.access.identity import Identity
 from npn_service.blocking import BlockingPool
 from npn_service.errors import InvalidRequest
 
-from .status import status_of
+from .gate import Call, Gate, name_resource
 
-# Everything belongs to one owner as long as there are no tokens.
-LOCAL = "local"
-
-Behaviour = Callable[[Any, str], Any]
-ObserveRpc = Callable[[str, str, float], None]
-
-_log = structlog.get_logger(__name__)
+Behaviour = Callable[[Any, Identity], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,45 +33,45 @@ class _Undecodable:
 
 
 def bind_service(
-    service: ServiceDescriptor,
-    behaviours: Mapping[str, Behaviour],
-    blocking: BlockingPool,
-    observe: ObserveRpc,
+    service: ServiceDescriptor, behaviours: Mapping[str, Behaviour], blocking: BlockingPool, gate: Gate
 ) -> grpc.GenericRpcHandler:
     """The handler of every method of `service`.
 
-    A behaviour takes the request (or an async iterator of requests) and the owner who asks; it returns the
-    reply, or yields replies, and raises what `rpc/status.py` knows.  Coroutines and async generators run on
-    the event loop, plain functions in `blocking`.  `observe` gets the method's name, the status code's name
-    and the seconds that the call took.
+    A behaviour takes the request (or an async iterator of requests) and who asks; it returns the reply, or
+    yields replies, and raises what `rpc/status.py` knows.  Coroutines and async generators run on the event
+    loop, plain functions in `blocking`.
     """
     handlers = {
-        method.name: _bind_method(method, behaviours[method.name], blocking, observe)
+        method.name: _bind_method(method, behaviours[method.name], blocking, gate)
         for method in service.methods
     }
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
 
 def _bind_method(
-    method: MethodDescriptor, behaviour: Behaviour, blocking: BlockingPool, observe: ObserveRpc
+    method: MethodDescriptor, behaviour: Behaviour, blocking: BlockingPool, gate: Gate
 ) -> "grpc.RpcMethodHandler[Any, Any]":
     may_block = not (inspect.iscoroutinefunction(behaviour) or inspect.isasyncgenfunction(behaviour))
 
-    def ask(request: Any) -> Any:
-        asked = _decoded(request)
-        return blocking.run(behaviour, asked, LOCAL) if may_block else behaviour(asked, LOCAL)
+    def ask(request: Any, call: Call, caller: Identity) -> Any:
+        if method.client_streaming:
+            return behaviour(_decoded_stream(request, call, caller, gate), caller)
+        asked = _decoded(request, call)
+        return blocking.run(behaviour, asked, caller) if may_block else behaviour(asked, caller)
 
     async def answer_one(request: Any, context: aio.ServicerContext[Any, Any]) -> Message:
-        async with _answering(method.name, request, context, observe):
-            reply: Message = await ask(request)
+        async with gate.admit(method.name, context) as (call, caller):
+            reply: Message = await ask(request, call, caller)
+            name_resource(call, reply)
         return reply
 
     async def answer_many(request: Any, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[Message]:
         async with (
-            _answering(method.name, request, context, observe),
-            aclosing(ask(request)) as replies,
+            gate.admit(method.name, context) as (call, caller),
+            aclosing(ask(request, call, caller)) as replies,
         ):
             async for reply in replies:
+                gate.check(caller)
                 yield reply
 
     make, answer = {
@@ -108,39 +99,16 @@ def _decoder(method: MethodDescriptor) -> Callable[[bytes], Message | _Undecodab
     return decode
 
 
-def _decoded(request: Any) -> Any:
-    """The request, or the stream of requests, with undecodable ones raised."""
+def _decoded(request: Message | _Undecodable, call: Call) -> Message:
     if isinstance(request, _Undecodable):
         raise InvalidRequest("request", f"the bytes are no {request.expected}", reason="UNDECODABLE")
-    return request if isinstance(request, Message) else _decoded_stream(request)
+    name_resource(call, request)
+    return request
 
 
-async def _decoded_stream(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+async def _decoded_stream(
+    requests: AsyncIterator[Message | _Undecodable], call: Call, caller: Identity, gate: Gate
+) -> AsyncIterator[Message]:
     async for request in requests:
-        yield _decoded(request)
-
-
-@asynccontextmanager
-async def _answering(
-    method: str, request: Any, context: aio.ServicerContext[Any, Any], observe: ObserveRpc
-) -> AsyncIterator[None]:
-    """Bind the log context, turn what is raised into the call's status, measure."""
-    structlog.contextvars.bind_contextvars(method=method)
-    name = getattr(request, "name", "")
-    if name.startswith("jobs/"):
-        structlog.contextvars.bind_contextvars(job=name[:80])
-    started = time.monotonic()
-    code = grpc.StatusCode.OK.name
-    try:
-        yield
-    except (asyncio.CancelledError, GeneratorExit):
-        # the caller is gone, or its deadline has passed
-        code = grpc.StatusCode.CANCELLED.name
-        raise
-    except Exception as error:
-        status = rpc_status.to_status(status_of(error))
-        code = status.code.name
-        _log.info("rpc.refused", code=code, message=status.details)
-        await context.abort(*status)
-    finally:
-        observe(method, code, time.monotonic() - started)
+        gate.check(caller)
+        yield _decoded(request, call)

@@ -2,15 +2,18 @@
 
 from npn.v1 import compression_pb2 as pb
 from npn_core.catalogue import architectures
+from npn_service.access.identity import Identity
 from npn_service.errors import InvalidRequest
 
 from .decode import decode_page_size
 from .encode import encode_architecture
 
 
-def list_architectures(request: pb.ListArchitecturesRequest, owner: str) -> pb.ListArchitecturesResponse:
+def list_architectures(
+    request: pb.ListArchitecturesRequest, caller: Identity
+) -> pb.ListArchitecturesResponse:
     """ListArchitectures.  A page token is the name of the last architecture before the page."""
-    del owner  # the same for all
+    del caller  # the same for all
     size = decode_page_size(request.page_size)
     known = architectures()
     if request.page_token and request.page_token not in {info.name for info in known}:

@@ -1,8 +1,8 @@
 """The filter of ListJobs: terms joined by AND, parsed strictly.
 
-    state = RUNNING AND labels.team = "vision" AND create_time >= "2026-01-31T00:00:00Z"
+    state = RUNNING AND owner = "vision" AND labels.team = "vision" AND create_time >= "2026-01-31T00:00:00Z"
 
-`state` and `labels.KEY` take `=`, `create_time` takes `>=` and `<=`.
+`state`, `owner` and `labels.KEY` take `=`, `create_time` takes `>=` and `<=`.
 """
 
 import re
@@ -15,7 +15,7 @@ from npn_service.jobs.store import JobFilter
 from .decode import LABEL_KEY
 
 _TERM = re.compile(
-    r"""\s* (?P<field> state | create_time | labels\.[^\s=<>]* ) \s* (?P<operator> >= | <= | = ) \s*
+    r"""\s* (?P<field> state | owner | create_time | labels\.[^\s=<>]* ) \s* (?P<operator> >= | <= | = ) \s*
         (?: "(?P<quoted> (?: [^"\\] | \\["\\] )* )" | (?P<bare> [^\s"\\]+ ) )""",
     re.VERBOSE,
 )
@@ -26,12 +26,15 @@ def parse_filter(text: str) -> JobFilter:
     """Raises InvalidRequest that shows the place where the text is no filter."""
     if not text.strip():
         return JobFilter()
+    owner: str | None = None
     state: State | None = None
     labels: dict[str, str] = {}
     bounds: dict[str, datetime] = {}
     for field, operator, value in _terms(text):
         if field == "state" and operator == "=" and state is None:
             state = _state(value)
+        elif field == "owner" and operator == "=" and owner is None:
+            owner = value
         elif field == "create_time" and operator != "=" and operator not in bounds:
             bounds[operator] = _time(value)
         elif field.startswith("labels.") and operator == "=" and field not in labels:
@@ -39,6 +42,7 @@ def parse_filter(text: str) -> JobFilter:
         else:
             raise _wrong(f"{field} {operator} is not a term of its own here; see the comment on filter")
     return JobFilter(
+        owner=owner,
         state=state,
         labels={_label_key(field): value for field, value in labels.items()} or None,
         created_from=bounds.get(">="),

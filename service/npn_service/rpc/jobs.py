@@ -10,6 +10,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from npn.v1 import compression_pb2 as pb
 from npn_core.errors import InvalidInput
+from npn_service.access.identity import Identity, Scope
 from npn_service.blocking import BlockingPool
 from npn_service.errors import InvalidRequest, LimitExceeded, TooSlow
 from npn_service.jobs.manager import JobManager
@@ -19,6 +20,7 @@ from npn_service.worker import failures
 from npn_service.worker.inspector import Inspector
 from npn_service.worker.messages import Inspection
 
+from .access import require
 from .decode import decode_name, decode_page_size, decode_request_id, decode_spec
 from .encode import encode_event, encode_job, encode_plan, encode_spec, encode_time
 from .filters import parse_filter
@@ -40,7 +42,7 @@ class JobCalls:
     max_epochs: int
     default_threads: int
 
-    async def create(self, request: pb.CreateJobRequest, owner: str) -> pb.Job:
+    async def create(self, request: pb.CreateJobRequest, caller: Identity) -> pb.Job:
         """CreateJob."""
         if not request.HasField("job"):
             raise InvalidRequest("job", "no job is given")
@@ -48,12 +50,14 @@ class JobCalls:
         asked = request.job.SerializeToString(deterministic=True)
         if request_id and not request.validate_only:
             earlier = await self.blocking.run(
-                self.manager.earlier, owner=owner, request_id=request_id, request=asked
+                self.manager.earlier, owner=caller.owner, request_id=request_id, request=asked
             )
             if earlier is not None:
                 return encode_job(earlier)
         spec = decode_spec(request.job, max_epochs=self.max_epochs, default_threads=self.default_threads)
-        plan = await self._inspect(spec, owner)
+        if spec.priority > 0:
+            require(caller, Scope.PRIORITY, "a priority above 0")
+        plan = await self._inspect(spec, caller)
         if request.validate_only:
             if plan is None:
                 raise TooSlow("the job could not be checked in time; create it, and its worker checks it")
@@ -62,8 +66,8 @@ class JobCalls:
             return checked
         job = await self.blocking.run(
             self.manager.submit,
-            owner=owner,
-            creator=owner,
+            owner=caller.owner,
+            creator=caller.subject,
             spec=spec,
             plan=plan,
             request_id=request_id,
@@ -73,9 +77,9 @@ class JobCalls:
         self.wake()
         return encode_job(job)
 
-    async def _inspect(self, spec: JobSpec, owner: str) -> JobPlan | None:
+    async def _inspect(self, spec: JobSpec, caller: Identity) -> JobPlan | None:
         """What the job comes to, or None where that takes too long; raises what is wrong with it."""
-        inputs = await self.blocking.run(self.manager.inputs, owner=owner, spec=spec)
+        inputs = await self.blocking.run(self.manager.inputs, owner=caller.owner, spec=spec)
         asked = Inspection(spec=spec, dataset=inputs.dataset, model=inputs.model)
         inspected = await self.inspector.inspect(asked)
         if inspected is None:
@@ -90,15 +94,15 @@ class JobCalls:
             case error:
                 raise RuntimeError(f"the inspection failed: {error}")
 
-    def get(self, request: pb.GetJobRequest, owner: str) -> pb.Job:
+    def get(self, request: pb.GetJobRequest, caller: Identity) -> pb.Job:
         """GetJob."""
         job_id = decode_name(request.name, "jobs")
-        return encode_job(self.store.get_job(owner=owner, job_id=job_id))
+        return encode_job(self.store.get_job(owner=caller.reach, job_id=job_id))
 
-    def list(self, request: pb.ListJobsRequest, owner: str) -> pb.ListJobsResponse:
+    def list(self, request: pb.ListJobsRequest, caller: Identity) -> pb.ListJobsResponse:
         """ListJobs."""
         jobs, token = self.store.list_jobs(
-            owner=owner,
+            owner=caller.reach,
             where=parse_filter(request.filter),
             page_size=decode_page_size(request.page_size),
             page_token=request.page_token,
@@ -106,7 +110,7 @@ class JobCalls:
         return pb.ListJobsResponse(jobs=[encode_job(job) for job in jobs], next_page_token=token)
 
     async def watch(
-        self, request: pb.WatchJobRequest, owner: str
+        self, request: pb.WatchJobRequest, caller: Identity
     ) -> AsyncGenerator[pb.WatchJobResponse, None]:
         """WatchJob."""
         job_id = decode_name(request.name, "jobs")
@@ -114,7 +118,7 @@ class JobCalls:
         if after is not None and after < 0:
             raise InvalidRequest("after_sequence", f"after_sequence is {after}; it must not be negative")
         seen = after or 0
-        async with aclosing(self.hub.watch(owner=owner, job_id=job_id, after=after)) as events:
+        async with aclosing(self.hub.watch(owner=caller.reach, job_id=job_id, after=after)) as events:
             async for event in events:
                 if event is None:
                     now = encode_time(datetime.now(UTC))
@@ -123,17 +127,17 @@ class JobCalls:
                     seen = event.sequence
                     yield encode_event(event)
 
-    def cancel(self, request: pb.CancelJobRequest, owner: str) -> pb.Job:
+    def cancel(self, request: pb.CancelJobRequest, caller: Identity) -> pb.Job:
         """CancelJob."""
         job_id = decode_name(request.name, "jobs")
-        job = self.store.cancel_job(owner=owner, job_id=job_id)
+        job = self.store.cancel_job(owner=caller.reach, job_id=job_id)
         _log.info("job.cancel_asked", state=job.state.name)
         self.wake()
         return encode_job(job)
 
-    def delete(self, request: pb.DeleteJobRequest, owner: str) -> Empty:
+    def delete(self, request: pb.DeleteJobRequest, caller: Identity) -> Empty:
         """DeleteJob."""
         job_id = decode_name(request.name, "jobs")
-        self.manager.delete(owner=owner, job_id=job_id)
+        self.manager.delete(owner=caller.reach, job_id=job_id)
         _log.info("job.deleted")
         return Empty()

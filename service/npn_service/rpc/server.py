@@ -1,22 +1,26 @@
 """The gRPC server: the service, health and reflection on one port."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from npn.v1 import compression_pb2 as pb
 from npn_core.config import ESTIMATORS
+from npn_service.access.certificates import Certificates
+from npn_service.access.identity import Identity
 from npn_service.blocking import BlockingPool
 from npn_service.errors import StartupError
 from npn_service.settings import Settings
 
-from .calls import Behaviour, ObserveRpc, bind_service
+from .calls import Behaviour, bind_service
 from .catalogue import list_architectures
+from .gate import Gate
 from .jobs import JobCalls
 from .uploads import UploadCalls
 
@@ -46,9 +50,9 @@ class InfoCalls:
 
     settings: Settings
 
-    def get(self, request: pb.GetServerInfoRequest, owner: str) -> pb.ServerInfo:
+    def get(self, request: pb.GetServerInfoRequest, caller: Identity) -> pb.ServerInfo:
         """GetServerInfo."""
-        del request, owner  # the same for all
+        del request, caller  # the same for all
         return pb.ServerInfo(
             version=version("npn-compression"),
             limits=pb.Limits(
@@ -60,6 +64,20 @@ class InfoCalls:
             features=FEATURES,
             estimators=ESTIMATORS,
         )
+
+
+class _Reflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]  # the package has no types
+    """Server reflection for those whom the gate lets in."""
+
+    def __init__(self, names: Iterable[str], gate: Gate) -> None:
+        super().__init__(names)
+        self._gate = gate
+
+    async def ServerReflectionInfo(self, requests: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        """Answer questions about the interface."""
+        async with self._gate.admit("ServerReflectionInfo", context):
+            async for answer in super().ServerReflectionInfo(requests, context):
+                yield answer
 
 
 def behaviours(*, jobs: JobCalls, uploads: UploadCalls, info: InfoCalls) -> Mapping[str, Behaviour]:
@@ -86,9 +104,15 @@ def behaviours(*, jobs: JobCalls, uploads: UploadCalls, info: InfoCalls) -> Mapp
 
 @asynccontextmanager
 async def listen(
-    settings: Settings, calls: Mapping[str, Behaviour], blocking: BlockingPool, observe: ObserveRpc
+    settings: Settings,
+    calls: Mapping[str, Behaviour],
+    blocking: BlockingPool,
+    gate: Gate,
+    certificates: Certificates | None,
 ) -> AsyncIterator[str]:
     """Listen at `settings.listen` until the block ends; gives "host:port" with the port that was taken.
+
+    Health is answered to everybody; the service and reflection to those whom the gate lets in.
 
     Raises StartupError when the address cannot be had.
     """
@@ -99,13 +123,17 @@ async def listen(
             ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share its calls
         ]
     )
-    server.add_generic_rpc_handlers((bind_service(SERVICE, calls, blocking, observe),))
+    server.add_generic_rpc_handlers((bind_service(SERVICE, calls, blocking, gate),))
     serving = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(serving, server)
     names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(_Reflection(names, gate), server)
     try:
-        port = server.add_insecure_port(settings.listen)
+        port = (
+            server.add_insecure_port(settings.listen)
+            if certificates is None
+            else server.add_secure_port(settings.listen, certificates.credentials())
+        )
     except RuntimeError as error:
         raise StartupError(f"cannot listen on {settings.listen}: {error}") from error
     for name in ("", SERVICE.full_name):

@@ -30,6 +30,8 @@ CODES: Mapping[type[Exception], StatusCode] = MappingProxyType(
         errors.EventsExpired: StatusCode.OUT_OF_RANGE,
         errors.LimitExceeded: StatusCode.RESOURCE_EXHAUSTED,
         errors.Unavailable: StatusCode.UNAVAILABLE,
+        errors.Unauthenticated: StatusCode.UNAUTHENTICATED,
+        errors.PermissionDenied: StatusCode.PERMISSION_DENIED,
         errors.TooSlow: StatusCode.DEADLINE_EXCEEDED,
         errors.LostLease: StatusCode.ABORTED,
         InvalidInput: StatusCode.INVALID_ARGUMENT,

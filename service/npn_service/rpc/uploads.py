@@ -7,6 +7,7 @@ import structlog
 from google.protobuf.empty_pb2 import Empty
 
 from npn.v1 import compression_pb2 as pb
+from npn_service.access.identity import Identity
 from npn_service.blocking import BlockingPool
 from npn_service.errors import InvalidRequest
 from npn_service.jobs.manager import JobManager
@@ -34,46 +35,46 @@ class UploadCalls:
     blocking: BlockingPool
     max_message_bytes: int
 
-    def create(self, request: pb.CreateUploadRequest, owner: str) -> pb.Upload:
+    def create(self, request: pb.CreateUploadRequest, caller: Identity) -> pb.Upload:
         """CreateUpload."""
         upload = self.uploads.create(
-            owner=owner,
+            owner=caller.owner,
             files=decode_files(request.files),
             request_id=decode_request_id(request.request_id),
         )
         _log.info("upload.created", upload=upload.name, state=upload.state.name)
         return self._encode(upload)
 
-    def get(self, request: pb.GetUploadRequest, owner: str) -> pb.Upload:
+    def get(self, request: pb.GetUploadRequest, caller: Identity) -> pb.Upload:
         """GetUpload."""
         upload_id = decode_name(request.name, "uploads")
-        return self._encode(self.store.get_upload(owner=owner, upload_id=upload_id))
+        return self._encode(self.store.get_upload(owner=caller.owner, upload_id=upload_id))
 
-    def complete(self, request: pb.CompleteUploadRequest, owner: str) -> pb.Upload:
+    def complete(self, request: pb.CompleteUploadRequest, caller: Identity) -> pb.Upload:
         """CompleteUpload."""
         upload_id = decode_name(request.name, "uploads")
-        upload = self.uploads.complete(owner=owner, upload_id=upload_id)
+        upload = self.uploads.complete(owner=caller.owner, upload_id=upload_id)
         _log.info("upload.completed", upload=upload.name)
         return self._encode(upload)
 
-    def list(self, request: pb.ListUploadsRequest, owner: str) -> pb.ListUploadsResponse:
+    def list(self, request: pb.ListUploadsRequest, caller: Identity) -> pb.ListUploadsResponse:
         """ListUploads."""
         uploads, token = self.store.list_uploads(
-            owner=owner, page_size=decode_page_size(request.page_size), page_token=request.page_token
+            owner=caller.owner, page_size=decode_page_size(request.page_size), page_token=request.page_token
         )
         return pb.ListUploadsResponse(
             uploads=[self._encode(upload) for upload in uploads], next_page_token=token
         )
 
-    def delete(self, request: pb.DeleteUploadRequest, owner: str) -> Empty:
+    def delete(self, request: pb.DeleteUploadRequest, caller: Identity) -> Empty:
         """DeleteUpload."""
         upload_id = decode_name(request.name, "uploads")
-        self.uploads.delete(owner=owner, upload_id=upload_id)
+        self.uploads.delete(owner=caller.owner, upload_id=upload_id)
         _log.info("upload.deleted", upload=request.name)
         return Empty()
 
     async def write(
-        self, requests: AsyncIterator[pb.WriteObjectRequest], owner: str
+        self, requests: AsyncIterator[pb.WriteObjectRequest], caller: Identity
     ) -> pb.WriteObjectResponse:
         """WriteObject: what arrived before a stream breaks off stays committed."""
         upload_id, path, committed = "", "", -1
@@ -87,7 +88,7 @@ class UploadCalls:
                 raise InvalidRequest("upload", "upload, path and offset belong to the first message alone")
             committed = await self.blocking.run(
                 self.uploads.append,
-                owner=owner,
+                owner=caller.owner,
                 upload_id=upload_id,
                 path=path,
                 offset=committed,
@@ -97,18 +98,20 @@ class UploadCalls:
             raise InvalidRequest("upload", "the stream has no message")
         return pb.WriteObjectResponse(committed=committed)
 
-    def download(self, request: pb.GetDownloadRequest, owner: str) -> pb.Download:
+    def download(self, request: pb.GetDownloadRequest, caller: Identity) -> pb.Download:
         """GetDownload."""
         job_id, path = decode_artifact_name(request.name)
-        _, file = self.jobs.artifact_file(owner=owner, job_id=job_id, path=path)
+        _, file = self.jobs.artifact_file(owner=caller.reach, job_id=job_id, path=path)
         return pb.Download(read_object=request.name, size=file.size, sha256=file.sha256)
 
     async def read(
-        self, request: pb.ReadObjectRequest, owner: str
+        self, request: pb.ReadObjectRequest, caller: Identity
     ) -> AsyncGenerator[pb.ReadObjectResponse, None]:
         """ReadObject."""
         job_id, path = decode_artifact_name(request.name)
-        key, file = await self.blocking.run(self.jobs.artifact_file, owner=owner, job_id=job_id, path=path)
+        key, file = await self.blocking.run(
+            self.jobs.artifact_file, owner=caller.reach, job_id=job_id, path=path
+        )
         if not 0 <= request.offset <= file.size:
             raise InvalidRequest(
                 "offset",

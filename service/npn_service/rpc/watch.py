@@ -86,12 +86,12 @@ class WatchHub:
         self._draining = False
 
     async def watch(
-        self, *, owner: str, job_id: str, after: int | None
+        self, *, owner: str | None, job_id: str, after: int | None
     ) -> AsyncGenerator[Event | None, None]:
         """Events until a terminal state; None is a heartbeat.
 
-        Without `after` the first event is the job as it is.  Raises NotFound, EventsExpired, and Unavailable
-        when the server drains.
+        `owner` is whose job it must be, None for anybody's.  Without `after` the first event is the job as it
+        is.  Raises NotFound, EventsExpired, and Unavailable when the server drains.
         """
         job = await self._blocking.run(self._store.get_job, owner=owner, job_id=job_id)
         if after is not None and after > job.sequence:
