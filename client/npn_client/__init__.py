@@ -13,6 +13,7 @@ with Client("localhost:50051") as client:
 
 from .aio import AsyncClient, AsyncJob, AsyncResult
 from .client import Client
+from .credentials import Tls
 from .errors import (
     AlreadyExists,
     Cancelled,
@@ -108,6 +109,7 @@ __all__ = [
     "ServerInfo",
     "Stage",
     "StateChanged",
+    "Tls",
     "Training",
     "TransferFailed",
     "Unauthenticated",

@@ -12,6 +12,7 @@ from . import decode, encode
 from ._pb import pb
 from .calls import Calls
 from .connection import Connection
+from .credentials import Tls
 from .job import Job
 from .model import ArchitectureInfo, JobSnapshot, JobState, Plan, ServerInfo
 from .spec import Architecture, Budget, Dataset, ModelArchive, Resources, Training
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 class Client:
     """A connection to one server.  Thread-safe; a context manager.
 
-    `token` goes with every call.  `tls` is True for the system's authorities, or the path of a PEM file.
+    `token` goes with every call; a Path is a file with it, read again for each.  `tls` is True for the system's
+    authorities, the path of a PEM file with others, or a `Tls`.  Raises InvalidArgument where a token would go
+    over a network in plain text.
     `timeout` is the deadline of each call in seconds, its retries included, but not of transfers and watches.
     """
 
@@ -31,8 +34,8 @@ class Client:
         self,
         server: str = "localhost:50051",
         *,
-        token: str | None = None,
-        tls: bool | str | Path = False,
+        token: str | Path | None = None,
+        tls: bool | str | Path | Tls = False,
         timeout: float = 30.0,
     ) -> None:
         self._calls = Calls(Connection(server, token=token, tls=tls, timeout=timeout))

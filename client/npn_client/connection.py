@@ -10,6 +10,7 @@ import grpc
 
 from . import channel
 from ._pb import CompressionServiceStub, Message
+from .credentials import Tls, check_token, headers, tls_of
 from .errors import Unavailable
 from .status import exception_of
 
@@ -17,22 +18,26 @@ from .status import exception_of
 class Connection:
     """One channel to one server.  Thread-safe; connects at the first call."""
 
-    def __init__(self, target: str, *, token: str | None, tls: bool | str | Path, timeout: float) -> None:
-        secure = channel.credentials(tls)
+    def __init__(
+        self, target: str, *, token: str | Path | None, tls: bool | str | Path | Tls, timeout: float
+    ) -> None:
+        encryption = tls_of(tls)
+        check_token(target, token, encryption)
+        options = channel.options(target)
         self._channel = (
-            grpc.insecure_channel(target, options=channel.options())
-            if secure is None
-            else grpc.secure_channel(target, secure, options=channel.options())
+            grpc.insecure_channel(target, options=options)
+            if encryption is None
+            else grpc.secure_channel(target, encryption.credentials(), options=options)
         )
         self._stub = CompressionServiceStub(self._channel)
-        self._metadata = channel.metadata(token)
+        self._token = token
         self._timeout = timeout
 
     def call(self, method: str, request: Message | Iterator[Message], *, timeout: float | None = None) -> Any:
         """The one answer to a request, or to a stream of them.  Raises ClientError."""
         invoke = getattr(self._stub, method)
         try:
-            return invoke(request, timeout=timeout or self._timeout, metadata=self._metadata)
+            return invoke(request, timeout=timeout or self._timeout, metadata=headers(self._token))
         except grpc.RpcError as error:
             raise exception_of(error) from None
 
@@ -43,7 +48,7 @@ class Connection:
 
         Raises ClientError; Unavailable also after `silence` seconds without a message.
         """
-        call = getattr(self._stub, method)(request, timeout=timeout, metadata=self._metadata)
+        call = getattr(self._stub, method)(request, timeout=timeout, metadata=headers(self._token))
         try:
             yield from call if silence is None else _audible(call, silence)
         except grpc.RpcError as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from npn_client import decode, encode
 from npn_client._pb import pb
+from npn_client.credentials import Tls
 from npn_client.model import ArchitectureInfo, JobSnapshot, JobState, Plan, ServerInfo
 from npn_client.spec import Architecture, Budget, Dataset, ModelArchive, Resources, Training
 
@@ -28,8 +29,8 @@ class AsyncClient:
         self,
         server: str = "localhost:50051",
         *,
-        token: str | None = None,
-        tls: bool | str | Path = False,
+        token: str | Path | None = None,
+        tls: bool | str | Path | Tls = False,
         timeout: float = 30.0,
     ) -> None:
         self._calls = AsyncCalls(AsyncConnection(server, token=token, tls=tls, timeout=timeout))

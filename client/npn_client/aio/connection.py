@@ -10,6 +10,7 @@ import grpc.aio
 
 from npn_client import channel
 from npn_client._pb import CompressionServiceStub, Message
+from npn_client.credentials import Tls, check_token, headers, tls_of
 from npn_client.errors import Cancelled, Unavailable
 from npn_client.status import exception_of
 
@@ -17,22 +18,26 @@ from npn_client.status import exception_of
 class AsyncConnection:
     """One channel to one server; belongs to the event loop that it is made in."""
 
-    def __init__(self, target: str, *, token: str | None, tls: bool | str | Path, timeout: float) -> None:
-        secure = channel.credentials(tls)
+    def __init__(
+        self, target: str, *, token: str | Path | None, tls: bool | str | Path | Tls, timeout: float
+    ) -> None:
+        encryption = tls_of(tls)
+        check_token(target, token, encryption)
+        options = channel.options(target)
         self._channel = (
-            grpc.aio.insecure_channel(target, options=channel.options())
-            if secure is None
-            else grpc.aio.secure_channel(target, secure, options=channel.options())
+            grpc.aio.insecure_channel(target, options=options)
+            if encryption is None
+            else grpc.aio.secure_channel(target, encryption.credentials(), options=options)
         )
         self._stub: Any = CompressionServiceStub(self._channel)
-        self._metadata = channel.metadata(token)
+        self._token = token
         self._timeout = timeout
 
     async def call(self, method: str, request: Any, *, timeout: float | None = None) -> Any:
         """The one answer to a request, or to a stream of them.  Raises ClientError."""
         invoke = getattr(self._stub, method)
         try:
-            return await invoke(request, timeout=timeout or self._timeout, metadata=self._metadata)
+            return await invoke(request, timeout=timeout or self._timeout, metadata=headers(self._token))
         except grpc.RpcError as error:
             raise exception_of(error) from None
         except asyncio.CancelledError:
@@ -45,7 +50,7 @@ class AsyncConnection:
 
         Raises ClientError; Unavailable also after `silence` seconds without a message.
         """
-        call = getattr(self._stub, method)(request, timeout=timeout, metadata=self._metadata)
+        call = getattr(self._stub, method)(request, timeout=timeout, metadata=headers(self._token))
         try:
             messages = aiter(call)
             while True:

@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 
 from npn_client.client import Client
+from npn_client.credentials import Tls
 from npn_client.errors import ClientError
 from npn_client.spec import Budget, KSchedule, Preprocessing, Training
 
@@ -21,6 +22,7 @@ from . import documents
 from .exits import Exit, code_of, explain
 
 Command = Callable[..., Any]
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 LOG_WIDTH = 120  # columns of a table that goes to a file
@@ -37,15 +39,15 @@ class Session:
     """The server that a command talks to, and how it answers."""
 
     server: str
-    token: str | None
-    tls: bool | Path
+    token: str | Path | None = field(repr=False)
+    tls: Tls | None
     json: bool
     console: Console = field(default_factory=_console)
 
     @contextmanager
     def connect(self) -> Iterator[Client]:
         """A client for the time of a command."""
-        with Client(self.server, token=self.token, tls=self.tls) as client:
+        with Client(self.server, token=self.token, tls=self.tls or False) as client:
             yield client
 
     def busy(self, message: str) -> AbstractContextManager[object]:
@@ -73,18 +75,38 @@ def connected(command: Command) -> Command:
         help="HOST:PORT [NPN_SERVER]",
     )
     @click.option("--token", envvar="NPN_TOKEN", help="Sent with every call. [NPN_TOKEN]")
+    @click.option("--token-file", envvar="NPN_TOKEN_FILE", type=FILE, help="Has the token. [NPN_TOKEN_FILE]")
     @click.option("--tls", is_flag=True, help="Encrypt, trusting the system's authorities.")
     @click.option(
-        "--ca-file",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="Encrypt, trusting this PEM file.",
+        "--tls-ca", envvar="NPN_TLS_CA", type=FILE, help="Encrypt, trusting this PEM file. [NPN_TLS_CA]"
     )
+    @click.option("--tls-cert", type=FILE, help="This client's certificate (PEM), for a server that asks.")
+    @click.option("--tls-key", type=FILE, help="Its private key (PEM).")
     @click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
     @wraps(command)
     def with_session(
-        *, server: str, token: str | None, tls: bool, ca_file: Path | None, as_json: bool, **arguments: Any
+        *,
+        server: str,
+        token: str | None,
+        token_file: Path | None,
+        tls: bool,
+        tls_ca: Path | None,
+        tls_cert: Path | None,
+        tls_key: Path | None,
+        as_json: bool,
+        **arguments: Any,
     ) -> Any:
-        session = Session(server=server, token=token, tls=ca_file or tls, json=as_json)
+        if token and token_file:
+            raise click.UsageError("--token and --token-file exclude each other (NPN_TOKEN, NPN_TOKEN_FILE)")
+        if (tls_cert is None) != (tls_key is None):
+            raise click.UsageError("--tls-cert and --tls-key go together")
+        encrypted = tls or tls_ca or tls_cert
+        session = Session(
+            server=server,
+            token=token or token_file,
+            tls=Tls(ca_file=tls_ca, cert_file=tls_cert, key_file=tls_key) if encrypted else None,
+            json=as_json,
+        )
         try:
             return command(session, **arguments)
         except (ClientError, OSError) as error:
