@@ -82,11 +82,12 @@ def _certificate(name: str, issuer: str, key: ec.EllipticCurvePublicKey) -> x509
 
 
 class Issuer:
-    """An OpenID Connect issuer with one key."""
+    """An OpenID Connect issuer with one key; remembers what it `signed`."""
 
     def __init__(self, kid: str = "first") -> None:
         self.kid = kid
         self.key = ec.generate_private_key(ec.SECP256R1())
+        self.signed: list[str] = []
 
     def jwk(self) -> dict[str, Any]:
         """Its public key."""
@@ -99,7 +100,8 @@ class Issuer:
         own = {"iss": ISSUER, "aud": AUDIENCE, "sub": "vision", "exp": now + 600, "nbf": now - 5}
         body = own | {"scope": "openid npn:read npn:write"} | claims
         body.pop(drop, None)
-        return jwt.encode(body, self.key, algorithm="ES256", headers={"kid": self.kid})
+        self.signed.append(jwt.encode(body, self.key, algorithm="ES256", headers={"kid": self.kid}))
+        return self.signed[-1]
 
 
 def write_jwks(path: Path, *issuers: Issuer) -> Path:
