@@ -62,7 +62,7 @@ class KeySet:
         )
         self._keys: Keys = {}
         self._asking = asyncio.Lock()
-        self._asked = time.monotonic()
+        self._asked = 0.0  # when the last answer, or refusal, was there
         error = self._update()
         if error is not None and self._path is not None:
             raise StartupError(f"NPN_OIDC_JWKS: {source} cannot be used: {error}") from error
@@ -72,7 +72,6 @@ class KeySet:
         if kid not in self._keys:
             async with self._asking:
                 if kid not in self._keys and time.monotonic() - self._asked > self._cooldown_seconds:
-                    self._asked = time.monotonic()
                     await asyncio.to_thread(self._update)
         return self._keys.get(kid)
 
@@ -82,7 +81,6 @@ class KeySet:
         if found == self._stamp and (self._path or time.monotonic() - self._asked < self._refresh_seconds):
             return
         self._stamp = found
-        self._asked = time.monotonic()
         self._update()
 
     def _update(self) -> Exception | None:
@@ -92,6 +90,8 @@ class KeySet:
         except (OSError, ValueError, jwt.PyJWTError) as error:
             _log.error("oidc.keys_unavailable", source=self._source, error=str(error))
             return error
+        finally:
+            self._asked = time.monotonic()
         self._keys = {kid: key for kid, key in found.items() if kid is not None}
         return None
 
