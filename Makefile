@@ -28,7 +28,8 @@ protos: $(INSTALLED)
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt scripts/start_s3.py
 	python3 -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[service,dev]'
+	$(BIN)/python scripts/start_s3.py --install
 	touch $@

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from postgres_server import PostgresServer
+from s3_server import S3Bucket, S3Server, make_bucket
 from server_process import ServerProcess, launch_server
 
 # A run in the background of a shell inherits an ignored SIGINT and would hand it on to the commands under test.
@@ -43,3 +44,16 @@ def postgres() -> Iterator[PostgresServer]:
     shared = PostgresServer()
     yield shared
     shared.close()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """One real S3 server for the whole run, on a free port; started by the first test that needs it."""
+    with S3Server(tmp_path_factory.mktemp("s3")) as running:
+        yield running
+
+
+@pytest.fixture
+def s3(s3_server: S3Server) -> S3Bucket:
+    """A fresh bucket on the S3 server, with its endpoint and keys."""
+    return make_bucket(s3_server)

@@ -114,7 +114,7 @@ def _read_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         wrong = [
-            f"NPN_{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}"
+            ": ".join([*(f"NPN_{name}".upper() for name in problem["loc"]), problem["msg"]])
             for problem in error.errors()
         ]
         _fail("\n".join(["these settings are wrong:", *wrong]))

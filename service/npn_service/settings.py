@@ -1,12 +1,13 @@
 """What the server is told by its environment.  The only file that reads it."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .jobs.postgresql import parse_url
+from .storage.s3_client import S3Settings
 
 
 def _host_and_port(value: str) -> str:
@@ -53,6 +54,19 @@ class Settings(BaseSettings):
     role: Literal["all", "api", "worker"] = Field(
         default="all", description="api: serve, run no job; worker: run jobs, serve metrics alone; all: both"
     )
+    s3_endpoint: str = Field(
+        default="", description="S3 service, https://HOST or http://HOST:PORT; empty: objects lie in data_dir"
+    )
+    s3_bucket: str = Field(default="", description="bucket of this service's objects; it must exist")
+    s3_region: str = Field(default="us-east-1", description="region that requests are signed for")
+    s3_access_key: str = Field(
+        default="", description="empty: AWS_ variables, web identity, the machine's role"
+    )
+    s3_secret_key: SecretStr = Field(default=SecretStr(""), description="goes with the access key")
+    s3_ca_file: Path | None = Field(default=None, description="PEM file of authorities; empty: the system's")
+    s3_public_endpoint: str = Field(
+        default="", description="what URLs for clients are signed for; empty: s3_endpoint"
+    )
     workers: int = Field(default=1, ge=0, le=1024, description="jobs that run at a time")
     threads: int = Field(default=1, ge=1, le=1024, description="CPU threads of a job that does not say")
     lease_seconds: float = Field(
@@ -95,3 +109,37 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "console", "json"] = Field(
         default="auto", description="auto: console on a terminal, JSON elsewhere"
     )
+
+    @model_validator(mode="after")
+    def _check_s3(self) -> Self:
+        if self.s3_endpoint:
+            try:
+                _ = self.s3
+            except ValueError as error:
+                raise ValueError(f"NPN_S3_*: {error}") from error
+            return self
+        given = [
+            f"NPN_{name.upper()}"
+            for name in sorted(self.model_fields_set)
+            if name.startswith("s3_") and getattr(self, name)
+        ]
+        if given:
+            raise ValueError(
+                f"NPN_S3_ENDPOINT is missing, but {', '.join(given)} is set; set it, or none of them"
+            )
+        return self
+
+    @property
+    def s3(self) -> S3Settings | None:
+        """Where objects are stored; None: in the data folder."""
+        if not self.s3_endpoint:
+            return None
+        return S3Settings(
+            endpoint=self.s3_endpoint,
+            bucket=self.s3_bucket,
+            region=self.s3_region,
+            access_key=self.s3_access_key,
+            secret_key=self.s3_secret_key.get_secret_value(),
+            ca_file=self.s3_ca_file,
+            public_endpoint=self.s3_public_endpoint,
+        )

@@ -1,0 +1,42 @@
+"""The S3 server of a test run, and buckets on it."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from start_s3 import ACCESS_KEY, REGION, SECRET_KEY, S3Server
+
+from npn_service.storage.s3_client import PATIENT, S3Settings, make_minio
+
+__all__ = ["S3Bucket", "S3Server", "make_bucket"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class S3Bucket:
+    """A bucket of a test's own, and how to reach it."""
+
+    server: S3Server
+    settings: S3Settings
+
+    def environment(self) -> dict[str, str]:
+        """Settings for `start_server`: `start_server(**bucket.environment())`."""
+        return {
+            "s3_endpoint": self.settings.endpoint,
+            "s3_bucket": self.settings.bucket,
+            "s3_access_key": self.settings.access_key,
+            "s3_secret_key": self.settings.secret_key,
+        }
+
+
+def make_bucket(server: S3Server) -> S3Bucket:
+    """A fresh bucket."""
+    settings = S3Settings(
+        endpoint=server.endpoint,
+        bucket=f"test-{secrets.token_hex(6)}",
+        region=REGION,
+        access_key=ACCESS_KEY,
+        secret_key=SECRET_KEY,
+    )
+    make_minio(settings, PATIENT).make_bucket(settings.bucket)
+    return S3Bucket(server=server, settings=settings)
