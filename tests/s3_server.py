@@ -5,11 +5,14 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
+import urllib3
 from start_s3 import ACCESS_KEY, REGION, SECRET_KEY, S3Server
 
 from npn_service.storage.s3_client import PATIENT, S3Settings, make_minio
 
-__all__ = ["S3Bucket", "S3Server", "make_bucket"]
+SMALL_PART = 5 << 20  # the smallest that S3 joins
+
+__all__ = ["SMALL_PART", "S3Bucket", "S3Server", "get_url", "make_bucket", "put_url"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,3 +43,14 @@ def make_bucket(server: S3Server) -> S3Bucket:
     )
     make_minio(settings, PATIENT).make_bucket(settings.bucket)
     return S3Bucket(server=server, settings=settings)
+
+
+def put_url(url: str, data: bytes) -> int:
+    """Send a part; the status."""
+    return urllib3.request("PUT", url, body=data, timeout=60, retries=False).status
+
+
+def get_url(url: str, **headers: str) -> tuple[int, bytes]:
+    """The status of a URL, and what it serves."""
+    response = urllib3.request("GET", url, headers=headers, timeout=60, retries=False)
+    return response.status, response.data

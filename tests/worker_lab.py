@@ -17,6 +17,7 @@ from npn_service.jobs.migrations import migrate
 from npn_service.jobs.model import DatasetRef, FileSpec, Job, JobPlan, State
 from npn_service.jobs.sql_store import SqlJobStore
 from npn_service.jobs.uploads import UploadLimits, UploadManager
+from npn_service.storage.copies import LocalCopies
 from npn_service.storage.local import LocalObjectStore
 from npn_service.worker.dispatcher import Dispatcher
 
@@ -54,7 +55,8 @@ class Lab:
         migrate(url)
         self.store = SqlJobStore(url)
         self.objects = LocalObjectStore(folder / "objects")
-        self.manager = JobManager(self.store, self.objects)
+        self.copies = LocalCopies(self.objects, folder / "copies")
+        self.manager = JobManager(self.store, self.objects, self.copies)
         self.observed = Observed()
         self.dispatchers: list[Dispatcher] = []
         self.dataset = self.upload(b"the dataset")

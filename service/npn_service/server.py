@@ -30,8 +30,11 @@ from .rpc.server import InfoCalls, behaviours, listen
 from .rpc.uploads import UploadCalls
 from .rpc.watch import WatchHub
 from .settings import Settings
+from .storage.copies import LocalCopies
 from .storage.datafolder import DataFolder
 from .storage.local import LocalObjectStore
+from .storage.s3 import S3ObjectStore
+from .storage.s3_client import PATIENT, QUICK
 from .storage.store import ObjectStore
 from .worker.dispatcher import Dispatcher
 from .worker.inspector import Inspector
@@ -55,12 +58,15 @@ class Server:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Base:
-    """What every role stands on."""
+    """What every role stands on.  `objects` is for whoever waits for an answer, `carried`, the same objects, for
+    whoever carries bytes and waits an outage out.
+    """
 
     settings: Settings
     folder: DataFolder
     store: JobStore
     objects: ObjectStore
+    carried: ObjectStore
     manager: JobManager
     blocking: BlockingPool
     metrics: Metrics
@@ -80,7 +86,7 @@ async def serve(settings: Settings) -> AsyncIterator[Server]:
         _check_role(settings.role, database_url)
         store = SqlJobStore(database_url or folder.database_url)
         stack.callback(store.close)
-        objects = LocalObjectStore(folder.objects)
+        objects, carried = _open_objects(settings, folder)
         blocking = BlockingPool(_BLOCKING_THREADS)
         stack.callback(blocking.close)
         base = Base(
@@ -88,7 +94,8 @@ async def serve(settings: Settings) -> AsyncIterator[Server]:
             folder=folder,
             store=store,
             objects=objects,
-            manager=JobManager(store, objects),
+            carried=carried,
+            manager=JobManager(store, objects, LocalCopies(objects, folder.scratch / "copies")),
             blocking=blocking,
             metrics=Metrics(store.count_by_state),
         )
@@ -128,8 +135,10 @@ async def _run_jobs(base: Base, stack: AsyncExitStack) -> Callable[[], None]:
     """Lease jobs and run them; returns what wakes the dispatcher."""
     dispatcher = Dispatcher(
         store=base.store,
-        objects=base.objects,
-        manager=base.manager,
+        objects=base.carried,
+        manager=JobManager(
+            base.store, base.carried, LocalCopies(base.carried, base.folder.scratch / "copies")
+        ),
         observer=base.metrics,
         workers=base.settings.workers,
         folder=base.folder.scratch,
@@ -150,7 +159,7 @@ async def _answer_calls(base: Base, access: Access, wake: Callable[[], None], st
     hub = WatchHub(base.store, base.blocking)
     chores = (
         hub.poll(),
-        _repeat(base, _COLLECT_SECONDS, collect, base.store, base.objects),
+        _repeat(base, _COLLECT_SECONDS, collect, base.store, base.carried),
         # where every host that runs jobs is gone
         _repeat(base, base.settings.lease_seconds, base.store.expire_leases),
         *(_follow(each) for each in access.refreshed),
@@ -196,6 +205,22 @@ def _bind_calls(
 
 def _nobody() -> None:
     """No dispatcher runs here; those elsewhere look by themselves."""
+
+
+def _open_objects(settings: Settings, folder: DataFolder) -> tuple[ObjectStore, ObjectStore]:
+    """The objects, for whoever waits for an answer and for whoever carries bytes.
+
+    A bucket that is away at the start is waited for as it would be later.  Raises StartupError when S3 refuses.
+    """
+    if settings.s3 is None:
+        local = LocalObjectStore(folder.objects)
+        return local, local
+    quick, patient = (S3ObjectStore(settings.s3, patience=patience) for patience in (QUICK, PATIENT))
+    try:
+        quick.check()
+    except Unavailable as error:
+        _log.warning("s3.away", error=error.message)
+    return quick, patient
 
 
 def _serve_metrics(metrics: Metrics, address: str, stack: AsyncExitStack) -> str:

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 from postgres_server import PostgresServer
+from s3_server import SMALL_PART, S3Bucket
 
 from npn_service.jobs.migrations import migrate
 from npn_service.jobs.model import Resources
 from npn_service.jobs.sql_store import SqlJobStore
 from npn_service.jobs.store import JobStore
 from npn_service.storage.local import LocalObjectStore
+from npn_service.storage.s3 import S3ObjectStore
 from npn_service.storage.store import ObjectStore
 
 
@@ -60,7 +62,10 @@ def store(open_store: Callable[..., JobStore]) -> JobStore:
     return opened
 
 
-@pytest.fixture(params=["local"])
+@pytest.fixture(params=["local", "s3"])
 def objects(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     """An empty object store, once per kind."""
-    return LocalObjectStore(tmp_path / "objects")
+    if request.param == "local":
+        return LocalObjectStore(tmp_path / "objects")
+    bucket: S3Bucket = request.getfixturevalue("s3")
+    return S3ObjectStore(bucket.settings, part_bytes=SMALL_PART)

@@ -97,12 +97,12 @@ def test_uploads_are_listed_newest_first(store: JobStore) -> None:
 
 
 def test_a_deleted_upload_is_garbage(store: JobStore) -> None:
-    """Its bytes may go, wherever a completion that was cut off left them; a complete one stays."""
+    """Its bytes may go, named file by file; a complete one stays."""
     upload = begin(store)
     store.delete_upload(owner="local", upload_id=upload.id)
     with pytest.raises(NotFound):
         store.get_upload(owner="local", upload_id=upload.id)
-    assert set(store.list_garbage()) == {f"uploads/local/{upload.id}/", f"objects/local/{upload.id}/"}
+    assert set(store.list_garbage()) == {upload.prefix + file.path for file in upload.files}
     for prefix in store.list_garbage():
         store.forget_garbage(prefix)
     assert store.list_garbage() == []
@@ -118,7 +118,7 @@ def test_late_uploads_expire_and_others_stay(store: JobStore) -> None:
     store.expire_objects()
     uploads, _ = store.list_uploads(owner="local", page_size=10, page_token="")
     assert [upload.id for upload in uploads] == [done.id, young.id]
-    assert f"uploads/local/{late.id}/" in store.list_garbage()
+    assert set(store.list_garbage()) == {late.prefix + file.path for file in late.files}
 
 
 def test_an_object_stays_while_a_job_needs_it(open_store: Callable[..., JobStore]) -> None:

@@ -1,9 +1,10 @@
 """Named bytes, over every ObjectStore."""
 
-from concurrent.futures import ThreadPoolExecutor
+import random
 from pathlib import Path
 
 import pytest
+from s3_server import SMALL_PART, put_url
 
 from npn_service.errors import InvalidRequest, NotFound
 from npn_service.storage.store import ObjectStore, StoredObject
@@ -21,6 +22,22 @@ def read(objects: ObjectStore, key: str, **place: int) -> bytes:
     return b"".join(objects.read(key, **place))
 
 
+def arrived(objects: ObjectStore, key: str, size: int) -> int:
+    """Bytes that have arrived of a growing key."""
+    return objects.incoming({key: size})[key].committed
+
+
+def send(objects: ObjectStore, key: str, data: bytes, *, parts: int | None = None) -> int:
+    """Send what is missing of a growing key the way the store says, at most so many parts; returns what has arrived."""
+    state = objects.incoming({key: len(data)})[key]
+    if not state.part_bytes:
+        end = len(data) if parts is None else state.committed + parts * SMALL_PART
+        return objects.append(key, state.committed, data[state.committed : end])
+    for number, url in list(state.urls.items())[:parts]:
+        assert put_url(url, data[(number - 1) * state.part_bytes : number * state.part_bytes]) == 200
+    return arrived(objects, key, len(data))
+
+
 def keys(objects: ObjectStore, prefix: str) -> list[str]:
     """The keys with a prefix."""
     return [stored.key for stored in objects.list(prefix)]
@@ -32,7 +49,8 @@ def test_what_is_put_is_read_back(objects: ObjectStore, tmp_path: Path) -> None:
     put(objects, "jobs/1/a", b"second", tmp_path)
     assert read(objects, "jobs/1/a") == b"second"
     assert objects.stat("jobs/1/a").size == 6
-    assert objects.local_path("jobs/1/a").read_bytes() == b"second"
+    local = objects.local_path("jobs/1/a")
+    assert local is None or local.read_bytes() == b"second"
     assert (tmp_path / "source").exists()
 
 
@@ -46,9 +64,9 @@ def test_reading_goes_in_chunks_from_an_offset(objects: ObjectStore, tmp_path: P
             objects.read("a", offset=offset)
 
 
-def test_a_missing_key_is_not_found(objects: ObjectStore) -> None:
+def test_a_missing_key_is_not_found(objects: ObjectStore, tmp_path: Path) -> None:
     """Reading, stat and local_path say so at once; a folder is no key."""
-    objects.append("folder/key", 0, b"x")
+    put(objects, "folder/key", b"x", tmp_path)
     for key in ("nothing", "folder"):
         with pytest.raises(NotFound):
             objects.read(key)
@@ -56,6 +74,8 @@ def test_a_missing_key_is_not_found(objects: ObjectStore) -> None:
             objects.stat(key)
         with pytest.raises(NotFound):
             objects.local_path(key)
+    with pytest.raises(NotFound):
+        objects.local_folder("nothing/")
 
 
 def test_prefixes_list_and_delete_what_is_theirs(objects: ObjectStore, tmp_path: Path) -> None:
@@ -71,46 +91,48 @@ def test_prefixes_list_and_delete_what_is_theirs(objects: ObjectStore, tmp_path:
     assert keys(objects, "jobs/") == []
 
 
-def test_appending_goes_on_where_it_stopped(objects: ObjectStore) -> None:
-    """The committed size is the only offset taken; what was refused leaves no trace."""
-    assert objects.committed("uploads/u/f") == 0
-    assert objects.append("uploads/u/f", 0, b"abc") == 3
-    for offset in (0, 2, 4):
-        with pytest.raises(InvalidRequest) as refused:
-            objects.append("uploads/u/f", offset, b"xyz")
-        assert refused.value.reason == "OFFSET_MISMATCH"
-    assert objects.append("uploads/u/f", 3, b"de") == 5
-    assert objects.committed("uploads/u/f") == 5
-    assert read(objects, "uploads/u/f") == b"abcde"
+def test_a_growing_key_resumes_from_what_has_arrived(objects: ObjectStore) -> None:
+    """Whichever way the bytes travel: some, then the rest, then a key like others; finishing again does nothing."""
+    data = random.Random(1).randbytes(2 * SMALL_PART + 1000)
+    assert arrived(objects, "objects/u/f", len(data)) == 0
+    sent = send(objects, "objects/u/f", data, parts=1)
+    assert 0 < sent < len(data)
+    assert arrived(objects, "objects/u/f", len(data)) == sent
+    send(objects, "objects/u/f", data)
+    assert arrived(objects, "objects/u/f", len(data)) == len(data)
+    for _ in range(2):
+        objects.finish("objects/u/f", len(data))
+    assert read(objects, "objects/u/f") == data
+    assert arrived(objects, "objects/u/f", len(data)) == len(data)
+    assert keys(objects, "objects/u/") == ["objects/u/f"]
 
 
-def test_of_racing_appends_one_is_taken(objects: ObjectStore) -> None:
-    """Two clients that send the same part cannot mix their bytes."""
-    part = 1 << 16
-
-    def send(index: int) -> int:
-        try:
-            return objects.append("f", 0, bytes([index]) * part)
-        except InvalidRequest:
-            return 0
-
-    with ThreadPoolExecutor(8) as pool:
-        assert sorted(pool.map(send, range(8))) == [0] * 7 + [part]
-    assert len(set(read(objects, "f"))) == 1
-    assert objects.committed("f") == part
+def test_an_empty_growing_key(objects: ObjectStore) -> None:
+    """Nobody sends it, and it exists when it is finished."""
+    objects.finish("objects/u/empty", 0)
+    assert objects.stat("objects/u/empty").size == 0
 
 
-def test_moving_a_prefix_takes_everything_along(objects: ObjectStore, tmp_path: Path) -> None:
-    """Every key moves; one that the target has already stays; a repeat does nothing."""
-    for key in ("from/a", "from/b/c"):
-        put(objects, key, b"new", tmp_path)
-    put(objects, "to/a", b"old", tmp_path)
-    objects.move_prefix("from/", "to/")
-    objects.move_prefix("from/", "to/")
-    assert keys(objects, "to/") == ["to/a", "to/b/c"]
-    assert read(objects, "to/a") == b"old"
-    assert read(objects, "to/b/c") == b"new"
-    assert keys(objects, "from/") == []
+def test_a_growing_key_can_be_dropped(objects: ObjectStore) -> None:
+    """By key and by prefix; it begins again from nothing."""
+    data = bytes(SMALL_PART + 1)
+    for drop in (lambda: objects.delete("objects/u/f"), lambda: objects.delete_prefix("objects/u/")):
+        assert send(objects, "objects/u/f", data, parts=1) > 0
+        drop()
+        assert arrived(objects, "objects/u/f", len(data)) == 0
+
+
+def test_many_keys_grow_at_a_time(objects: ObjectStore) -> None:
+    """One call tells the state of all of them; a key that begins like another is its own."""
+    sizes = {f"objects/u/{name}": len(name) for name in ("a", "ab", "abc", "d/e f+g%20ü")}
+    assert {key: state.committed for key, state in objects.incoming(sizes).items()} == dict.fromkeys(sizes, 0)
+    for key, size in sizes.items():
+        send(objects, key, b"x" * size)
+    assert {key: state.committed for key, state in objects.incoming(sizes).items()} == sizes
+    for key, size in sizes.items():
+        objects.finish(key, size)
+        assert read(objects, key) == b"x" * size
+    assert keys(objects, "objects/u/") == sorted(sizes)
 
 
 OUTSIDE = ("", "/etc/passwd", "../x", "a/../../x", "a/./b", "a//b", "a/")
@@ -122,15 +144,16 @@ def test_keys_that_lead_elsewhere_are_refused(objects: ObjectStore, key: str, tm
     """No key leaves the store, in any call."""
     calls = (
         lambda: put(objects, key, b"x", tmp_path),
-        lambda: objects.append(key, 0, b"x"),
+        lambda: objects.incoming({key: 1}),
+        lambda: objects.finish(key, 1),
+        lambda: objects.download_link(key),
         lambda: objects.read(key),
         lambda: objects.stat(key),
         lambda: objects.delete(key),
-        lambda: objects.committed(key),
         lambda: objects.local_path(key),
         lambda: objects.delete_prefix(key + "/"),
         lambda: objects.list(key + "/"),
-        lambda: objects.move_prefix(key + "/", "to/"),
+        lambda: objects.local_folder(key + "/"),
     )
     for call in calls:
         with pytest.raises(InvalidRequest):

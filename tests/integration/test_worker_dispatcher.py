@@ -130,7 +130,7 @@ def test_a_failure_of_the_job_is_not_retried(
 def test_a_dataset_that_is_gone_fails_the_job(lab: Lab) -> None:
     """A job whose dataset was removed while it waited fails with the field."""
     job = lab.create("succeed")
-    refuse = JobManager(lab.store, lab.objects)
+    refuse = JobManager(lab.store, lab.objects, lab.copies)
     lab.dispatcher(manager=_Forgetful(refuse))
     ended = lab.wait(job)
     assert ended.state is State.FAILED

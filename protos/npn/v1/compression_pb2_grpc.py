@@ -229,7 +229,8 @@ class CompressionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WriteObject(self, request_iterator, context):
-        """Bytes of one file of an upload from an offset.
+        """Bytes of one file of an upload from an offset, where the upload says `write_object`; FAILED_PRECONDITION
+        (USE_PART_URLS) where it gives URLs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

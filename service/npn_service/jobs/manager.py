@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npn_service.errors import InvalidRequest, NotFound, WrongState
+from npn_service.storage.copies import LocalCopies
 from npn_service.storage.store import ObjectStore
 
 from .garbage import sweep
@@ -42,9 +43,10 @@ class JobManager:
     Thread-safe; every method may block on the database or the disk.
     """
 
-    def __init__(self, store: JobStore, objects: ObjectStore) -> None:
+    def __init__(self, store: JobStore, objects: ObjectStore, copies: LocalCopies) -> None:
         self._store = store
         self._objects = objects
+        self._copies = copies
 
     def earlier(self, *, owner: str, request_id: str, request: bytes) -> Job | None:
         """The job that an earlier call with this `request_id` made, or None.
@@ -98,15 +100,15 @@ class JobManager:
     def _dataset(self, owner: str, dataset: DatasetRef) -> Path:
         prefix, paths = self._files(owner, "job.dataset.uri", dataset.uri, "a dataset")
         if len(paths) == 1 and "/" not in paths[0]:
-            return self._objects.local_path(prefix + paths[0])
-        return self._objects.local_folder(prefix)
+            return self._copies.file(prefix + paths[0])
+        return self._copies.folder(prefix, paths)
 
     def _model(self, owner: str, model: ModelRef) -> Path:
         field = "job.model.uri"
         prefix, paths = self._files(owner, field, model.uri, "a model")
         if len(paths) != 1:
             raise InvalidRequest(field, f"{model.uri} has {len(paths)} files; a model is one .pt2 file")
-        return self._objects.local_path(prefix + paths[0])
+        return self._copies.file(prefix + paths[0])
 
     def _files(self, owner: str, field: str, uri: str, kind: str) -> tuple[str, list[str]]:
         """Key prefix and paths of the object that a URI names."""

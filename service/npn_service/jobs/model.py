@@ -277,8 +277,8 @@ class Upload:
 
     @property
     def prefix(self) -> str:
-        """Object-key prefix of the growing files."""
-        return f"uploads/{self.owner}/{self.id}/"
+        """Object-key prefix of the growing files: that of the object they become."""
+        return object_prefix(self.owner, self.id)
 
 
 def object_id_of(uri: str) -> str | None:

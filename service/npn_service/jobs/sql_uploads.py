@@ -130,7 +130,7 @@ class SqlUploads(SqlBase):
                 self._discard(connection, object_prefix(row.owner, row.id))
 
     def list_garbage(self) -> Sequence[str]:
-        """Prefixes of bytes that no row speaks of any more."""
+        """Keys, and prefixes (they end in "/"), of bytes that no row speaks of any more."""
         with self._database.read() as connection:
             return connection.execute(sa.select(garbage.c.prefix)).scalars().all()
 
@@ -141,9 +141,9 @@ class SqlUploads(SqlBase):
 
     def _drop_open(self, connection: sa.Connection, upload: Upload) -> None:
         connection.execute(sa.delete(uploads).where(uploads.c.id == upload.id))
-        self._discard(connection, upload.prefix)
-        # A completion that was cut off may have moved the bytes already; the object has the upload's id.
-        self._discard(connection, object_prefix(upload.owner, upload.id))
+        # By key, since parts that wait to be joined are found by the whole key alone; see storage/s3_multipart.py.
+        for file in upload.files:
+            self._discard(connection, upload.prefix + file.path)
 
     def _find_object(
         self, connection: sa.Connection, owner: str, fingerprint: str, now: datetime

@@ -174,7 +174,7 @@ class JobStore(Protocol):
         """Drop open uploads past their time, and objects past theirs that no unfinished job needs."""
 
     def list_garbage(self) -> Sequence[str]:
-        """Prefixes of bytes that no row speaks of any more."""
+        """Keys, and prefixes (they end in "/"), of bytes that no row speaks of any more."""
 
     def forget_garbage(self, prefix: str) -> None:
         """The bytes under `prefix` are gone."""

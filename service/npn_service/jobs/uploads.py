@@ -1,8 +1,8 @@
 """How a client's bytes become an object.  Synchronous; knows no transport.
 
-An upload grows under `uploads/{owner}/{id}/`, one key per file, and any bytes stored count as committed: a
-client resumes from there.  Completing verifies every file, moves the bytes to `objects/{owner}/{id}/` and
-then commits the row.  The object has the upload's id, so a completion that was cut off is simply done again.
+An upload grows where its object will be, under `objects/{owner}/{id}/`, one key per file, and any bytes stored
+count as committed: a client resumes from there.  Completing verifies every file and then commits the row, which
+is what makes the object: before that nobody reads it.  A completion that was cut off is simply done again.
 """
 
 import hashlib
@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from npn_service.errors import InvalidRequest, LimitExceeded, NotFound, WrongState
-from npn_service.storage.store import ObjectStore, invalid_path
+from npn_service.storage.store import Incoming, ObjectStore, invalid_path
 
 from .garbage import sweep
-from .model import FileSpec, Upload, UploadState, object_prefix
+from .model import FileSpec, Upload, UploadState
 from .store import JobStore
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -48,16 +48,20 @@ class UploadManager:
             owner=owner, files=files, request_id=request_id, lifetime_seconds=self._limits.lifetime
         )
 
-    def committed(self, upload: Upload) -> Mapping[str, int]:
-        """Bytes stored so far of each file, by path."""
+    def incoming(self, upload: Upload) -> Mapping[str, Incoming]:
+        """What has arrived of each file, by path, and how the rest is sent.  Nothing is left to send of a complete
+        upload.
+        """
         if upload.state is UploadState.COMPLETE:
-            return {file.path: file.size for file in upload.files}
-        return {file.path: self._objects.committed(upload.prefix + file.path) for file in upload.files}
+            return {file.path: Incoming(committed=file.size) for file in upload.files}
+        found = self._objects.incoming({upload.prefix + file.path: file.size for file in upload.files})
+        return {file.path: found[upload.prefix + file.path] for file in upload.files}
 
     def append(self, *, owner: str, upload_id: str, path: str, offset: int, data: bytes) -> int:
         """Store bytes of one file durably; returns the committed size.
 
-        Raises NotFound, WrongState on a complete upload, InvalidRequest on an unknown path, on an `offset`
+        Raises NotFound, WrongState on a complete upload and in a store that takes parts (reason USE_PART_URLS),
+        InvalidRequest on an unknown path, on an `offset`
         that is not the committed size (reason OFFSET_MISMATCH), and on more bytes than were announced.
         """
         upload = self._store.get_upload(owner=owner, upload_id=upload_id)
@@ -80,14 +84,13 @@ class UploadManager:
         upload = self._store.get_upload(owner=owner, upload_id=upload_id)
         if upload.state is UploadState.COMPLETE:
             return upload
+        self._require_all(upload)
         for index, file in enumerate(upload.files):
             self._verify(upload, index, file)
-        target = object_prefix(owner, upload_id)
-        self._objects.move_prefix(upload.prefix, target)
         try:
             return self._store.complete_upload(owner=owner, upload_id=upload_id, object_id=upload_id)
         except NotFound:  # it was deleted, or expired, meanwhile
-            self._objects.delete_prefix(target)
+            self._objects.delete_prefix(upload.prefix)
             raise
 
     def delete(self, *, owner: str, upload_id: str) -> None:
@@ -95,19 +98,20 @@ class UploadManager:
         self._store.delete_upload(owner=owner, upload_id=upload_id)
         sweep(self._store, self._objects)
 
+    def _require_all(self, upload: Upload) -> None:
+        incoming = self.incoming(upload)
+        for index, file in enumerate(upload.files):
+            committed = incoming[file.path].committed
+            if committed != file.size:
+                raise InvalidRequest(
+                    f"files[{index}]",
+                    f"{file.path} has {committed} of {file.size} bytes; send the rest",
+                    reason="UPLOAD_INCOMPLETE",
+                )
+
     def _verify(self, upload: Upload, index: int, file: FileSpec) -> None:
-        if self._already_moved(upload, file):
-            return
         key = upload.prefix + file.path
-        if file.size == 0:
-            self._objects.append(key, 0, b"")  # nobody sends an empty chunk; the file must exist all the same
-        committed = self._objects.committed(key)
-        if committed != file.size:
-            raise InvalidRequest(
-                f"files[{index}]",
-                f"{file.path} has {committed} of {file.size} bytes; send the rest",
-                reason="UPLOAD_INCOMPLETE",
-            )
+        self._objects.finish(key, file.size)
         digest = hashlib.sha256()
         for chunk in self._objects.read(key):
             digest.update(chunk)
@@ -119,14 +123,6 @@ class UploadManager:
                 "they were dropped, send the file again",
                 reason="HASH_MISMATCH",
             )
-
-    def _already_moved(self, upload: Upload, file: FileSpec) -> bool:
-        """Whether a completion that was cut off had verified and moved this file."""
-        try:
-            self._objects.stat(object_prefix(upload.owner, upload.id) + file.path)
-        except NotFound:
-            return False
-        return True
 
     def _check_files(self, files: Sequence[FileSpec]) -> None:
         if not files:

@@ -14,6 +14,7 @@ from npn_core import config, progress
 from npn_core.catalogue import ArchitectureInfo
 from npn_service.errors import FieldViolation
 from npn_service.jobs import model
+from npn_service.storage.store import Incoming, Link
 
 from .status import job_field, make_status
 
@@ -239,29 +240,46 @@ def encode_event(event: model.Event) -> pb.WatchJobResponse:
     return message
 
 
-def encode_upload(upload: model.Upload, committed: Mapping[str, int], *, max_chunk_bytes: int) -> pb.Upload:
-    """An upload; `committed` gives the bytes stored so far by path."""
+def encode_upload(
+    upload: model.Upload, incoming: Mapping[str, Incoming], *, max_chunk_bytes: int
+) -> pb.Upload:
+    """An upload; `incoming` says by path what has arrived; a list of uploads leaves it empty."""
     return pb.Upload(
         name=upload.name,
         state=UPLOAD_STATES[upload.state],
-        files=[
-            pb.UploadFile(
-                path=file.path,
-                size=file.size,
-                sha256=file.sha256,
-                committed=committed[file.path],
-                write_object=(
-                    pb.WriteObjectTransfer(max_chunk_bytes=max_chunk_bytes)
-                    if upload.state is model.UploadState.OPEN
-                    else None
-                ),
-            )
-            for file in upload.files
-        ],
+        files=[_encode_file(upload, file, incoming.get(file.path), max_chunk_bytes) for file in upload.files],
         object=f"objects/{upload.object_id}" if upload.object_id else "",
         create_time=encode_time(upload.create_time),
         expire_time=encode_time(upload.expire_time),
     )
+
+
+def _encode_file(
+    upload: model.Upload, file: model.FileSpec, incoming: Incoming | None, max_chunk_bytes: int
+) -> pb.UploadFile:
+    message = pb.UploadFile(path=file.path, size=file.size, sha256=file.sha256)
+    if incoming is None:
+        return message
+    message.committed = incoming.committed
+    if upload.state is not model.UploadState.OPEN:
+        return message
+    if incoming.part_bytes:
+        urls = [pb.PartUrl(number=number, url=url) for number, url in incoming.urls.items()]
+        message.parts.CopyFrom(pb.PartTransfer(part_bytes=incoming.part_bytes, urls=urls))
+    else:
+        message.write_object.max_chunk_bytes = max_chunk_bytes
+    return message
+
+
+def encode_download(file: model.ArtifactFile, link: Link | None, *, read_object: str) -> pb.Download:
+    """How a file is fetched: from the link, or with ReadObject under the name `read_object`."""
+    message = pb.Download(size=file.size, sha256=file.sha256)
+    if link is None:
+        message.read_object = read_object
+    else:
+        message.url = link.url
+        message.expire_time.FromDatetime(link.expire_time)
+    return message
 
 
 def encode_time(time: datetime | None) -> Timestamp | None:

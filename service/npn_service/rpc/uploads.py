@@ -17,7 +17,7 @@ from npn_service.jobs.uploads import UploadManager
 from npn_service.storage.store import ObjectStore
 
 from .decode import decode_artifact_name, decode_files, decode_name, decode_page_size, decode_request_id
-from .encode import encode_upload
+from .encode import encode_download, encode_upload
 
 CHUNK_BYTES = 1 << 20
 
@@ -62,9 +62,9 @@ class UploadCalls:
         uploads, token = self.store.list_uploads(
             owner=caller.owner, page_size=decode_page_size(request.page_size), page_token=request.page_token
         )
-        return pb.ListUploadsResponse(
-            uploads=[self._encode(upload) for upload in uploads], next_page_token=token
-        )
+        # What has arrived of each of them would be a call or more to S3 for every file.
+        messages = [encode_upload(upload, {}, max_chunk_bytes=0) for upload in uploads]
+        return pb.ListUploadsResponse(uploads=messages, next_page_token=token)
 
     def delete(self, request: pb.DeleteUploadRequest, caller: Identity) -> Empty:
         """DeleteUpload."""
@@ -101,8 +101,8 @@ class UploadCalls:
     def download(self, request: pb.GetDownloadRequest, caller: Identity) -> pb.Download:
         """GetDownload."""
         job_id, path = decode_artifact_name(request.name)
-        _, file = self.jobs.artifact_file(owner=caller.reach, job_id=job_id, path=path)
-        return pb.Download(read_object=request.name, size=file.size, sha256=file.sha256)
+        key, file = self.jobs.artifact_file(owner=caller.reach, job_id=job_id, path=path)
+        return encode_download(file, self.objects.download_link(key), read_object=request.name)
 
     async def read(
         self, request: pb.ReadObjectRequest, caller: Identity
@@ -122,5 +122,5 @@ class UploadCalls:
             yield pb.ReadObjectResponse(data=data)
 
     def _encode(self, upload: Upload) -> pb.Upload:
-        committed = self.uploads.committed(upload)
-        return encode_upload(upload, committed, max_chunk_bytes=min(CHUNK_BYTES, self.max_message_bytes // 2))
+        incoming = self.uploads.incoming(upload)
+        return encode_upload(upload, incoming, max_chunk_bytes=min(CHUNK_BYTES, self.max_message_bytes // 2))

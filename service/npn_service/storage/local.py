@@ -5,12 +5,12 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from npn_service.errors import InvalidRequest, NotFound
 
-from .store import MAX_KEY_BYTES, StoredObject, invalid_path
+from .store import Incoming, StoredObject, check_key, check_prefix
 
 
 class LocalObjectStore:
@@ -80,6 +80,10 @@ class LocalObjectStore:
         _sync_folder(folder.parent)
         shutil.rmtree(doomed)
 
+    def incoming(self, sizes: Mapping[str, int]) -> Mapping[str, Incoming]:
+        """Every byte stored counts as committed."""
+        return {key: Incoming(committed=self.committed(key)) for key in sizes}
+
     def append(self, key: str, offset: int, data: bytes) -> int:
         """Append durably to a growing key; returns the committed size.
 
@@ -108,16 +112,15 @@ class LocalObjectStore:
         except NotFound:
             return 0
 
-    def move_prefix(self, source: str, target: str) -> None:
-        """Rename every key with a prefix; one that the target has already stays."""
-        for stored in self.list(source):
-            old, new = self._path(stored.key), self._path(target + stored.key.removeprefix(source))
-            self._make_folder(new.parent)
-            if not new.exists():
-                with contextlib.suppress(FileNotFoundError):  # another call moved it
-                    old.rename(new)
-                _sync_folder(new.parent)
-        self.delete_prefix(source)
+    def finish(self, key: str, size: int) -> None:
+        """Nothing to do, but for an empty file: nobody sends it, and it must exist all the same."""
+        check_key(key)
+        if size == 0:
+            self.append(key, self.committed(key), b"")
+
+    def download_link(self, key: str) -> None:
+        """A folder has no URLs."""
+        check_key(key)
 
     def local_path(self, key: str) -> Path:
         """The file that holds `key`."""
@@ -142,13 +145,11 @@ class LocalObjectStore:
                 yield chunk
 
     def _path(self, key: str) -> Path:
-        if wrong := invalid_path(key, max_bytes=MAX_KEY_BYTES):
-            raise InvalidRequest("path", wrong)
+        check_key(key)
         return self._keys / key
 
     def _folder(self, prefix: str) -> Path:
-        if not prefix.endswith("/"):
-            raise InvalidRequest("path", f"the prefix {prefix!r} must end in '/'")
+        check_prefix(prefix)
         return self._path(prefix[:-1])
 
     def _key(self, path: Path) -> str:

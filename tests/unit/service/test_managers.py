@@ -25,6 +25,7 @@ from npn_service.jobs.model import (
 )
 from npn_service.jobs.sql_store import SqlJobStore
 from npn_service.jobs.uploads import UploadLimits, UploadManager
+from npn_service.storage.copies import LocalCopies
 from npn_service.storage.local import LocalObjectStore
 
 A, B = b"first file", b"second"
@@ -51,6 +52,10 @@ class Service:
     def complete(self, upload: Upload) -> Upload:
         """Complete the upload."""
         return self.uploads.complete(owner="local", upload_id=upload.id)
+
+    def committed(self, upload: Upload) -> dict[str, int]:
+        """Bytes that have arrived, by path."""
+        return {path: state.committed for path, state in self.uploads.incoming(upload).items()}
 
     def stored(self, path: str, data: bytes) -> str:
         """The URI of a new object with one file."""
@@ -83,7 +88,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
     yield Service(
         store=store,
         objects=objects,
-        jobs=JobManager(store, objects),
+        jobs=JobManager(store, objects, LocalCopies(objects, tmp_path / "copies")),
         uploads=UploadManager(store, objects, limits),
     )
     store.close()
@@ -96,7 +101,7 @@ def announce(path: str, data: bytes) -> FileSpec:
 
 def all_keys(service: Service) -> list[str]:
     """Every key of the object store."""
-    prefixes = ("jobs/", "uploads/", "objects/")
+    prefixes = ("jobs/", "objects/")
     return [stored.key for prefix in prefixes for stored in service.objects.list(prefix)]
 
 
@@ -105,8 +110,10 @@ def test_an_upload_resumes_from_what_is_committed(service: Service) -> None:
     upload = service.begin(a=A, b=B)
     service.send(upload, "b", B)
     service.send(upload, "a", A[:4])
-    committed = service.uploads.committed(service.store.get_upload(owner="local", upload_id=upload.id))
-    assert committed == {"a": 4, "b": len(B)}
+    assert service.committed(service.store.get_upload(owner="local", upload_id=upload.id)) == {
+        "a": 4,
+        "b": len(B),
+    }
     with pytest.raises(InvalidRequest) as refused:
         service.complete(upload)
     assert refused.value.reason == "UPLOAD_INCOMPLETE"
@@ -114,7 +121,7 @@ def test_an_upload_resumes_from_what_is_committed(service: Service) -> None:
     assert service.send(upload, "a", A[4:], offset=4) == len(A)
     done = service.complete(upload)
     assert done.state is UploadState.COMPLETE
-    assert service.uploads.committed(done) == {"a": len(A), "b": len(B)}
+    assert service.committed(done) == {"a": len(A), "b": len(B)}
     assert all_keys(service) == [f"objects/local/{done.object_id}/a", f"objects/local/{done.object_id}/b"]
     assert b"".join(service.objects.read(f"objects/local/{done.object_id}/a")) == A
 
@@ -128,7 +135,7 @@ def test_wrong_bytes_are_refused_and_dropped(service: Service) -> None:
         service.complete(upload)
     assert refused.value.reason == "HASH_MISMATCH"
     assert refused.value.violations[0].field == "files[1].sha256"
-    assert service.uploads.committed(upload) == {"a": len(A), "b": 0}
+    assert service.committed(upload) == {"a": len(A), "b": 0}
     service.send(upload, "b", B)
     assert service.complete(upload).state is UploadState.COMPLETE
 
@@ -142,14 +149,17 @@ def test_completing_twice_gives_the_same_object(service: Service) -> None:
         service.send(upload, "a", b"", offset=len(A))
 
 
-def test_a_completion_that_was_cut_off_is_done_again(service: Service) -> None:
-    """With one file moved and the row not committed, as a kill leaves it, completing finishes the work."""
+def test_a_completion_that_was_cut_off_is_done_again(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With every file verified and the row not committed, as a kill leaves it, completing finishes the work."""
     upload = service.begin(a=A, b=B)
     service.send(upload, "a", A)
     service.send(upload, "b", B)
-    moved = service.objects.local_path(upload.prefix + "a")
-    service.objects.put_file(f"objects/local/{upload.id}/a", moved)
-    service.objects.delete(upload.prefix + "a")
+    with monkeypatch.context() as cut:
+        cut.setattr(service.store, "complete_upload", lambda **_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            service.complete(upload)
     done = service.complete(upload)
     assert done.state is UploadState.COMPLETE
     assert all_keys(service) == [f"objects/local/{upload.id}/a", f"objects/local/{upload.id}/b"]

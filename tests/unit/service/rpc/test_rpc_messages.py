@@ -15,6 +15,7 @@ from npn_core.progress import Stage, Unpruned
 from npn_service.errors import InvalidRequest
 from npn_service.jobs.model import (
     ArchitectureModel,
+    ArtifactFile,
     DatasetRef,
     Event,
     FileSpec,
@@ -26,6 +27,7 @@ from npn_service.jobs.model import (
     UploadState,
 )
 from npn_service.rpc import decode, encode
+from npn_service.storage.store import Incoming, Link
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 OBJECT = DatasetRef(uri="objects/1")
@@ -259,22 +261,42 @@ def test_an_event_is_either_a_job_or_progress() -> None:
     assert (message.sequence, message.progress.time) == (4, message.time)
 
 
+UPLOAD = Upload(
+    id="1",
+    owner="local",
+    state=UploadState.OPEN,
+    files=(FileSpec(path="a.npz", size=9, sha256="0" * 64),),
+    create_time=NOW,
+    expire_time=NOW,
+)
+
+
 def test_an_upload_says_how_bytes_travel_while_it_is_open() -> None:
     """Open files take WriteObject in chunks of the given size; complete ones take nothing."""
-    upload = Upload(
-        id="1",
-        owner="local",
-        state=UploadState.OPEN,
-        files=(FileSpec(path="a.npz", size=9, sha256="0" * 64),),
-        create_time=NOW,
-        expire_time=NOW,
-    )
-    message = encode.encode_upload(upload, {"a.npz": 4}, max_chunk_bytes=100)
+    message = encode.encode_upload(UPLOAD, {"a.npz": Incoming(committed=4)}, max_chunk_bytes=100)
     assert (message.files[0].committed, message.files[0].write_object.max_chunk_bytes) == (4, 100)
-    done = replace(upload, state=UploadState.COMPLETE, object_id="1")
-    message = encode.encode_upload(done, {"a.npz": 9}, max_chunk_bytes=100)
+    done = replace(UPLOAD, state=UploadState.COMPLETE, object_id="1")
+    message = encode.encode_upload(done, {"a.npz": Incoming(committed=9)}, max_chunk_bytes=100)
     assert message.object == "objects/1"
-    assert not message.files[0].HasField("write_object")
+    assert message.files[0].WhichOneof("transfer") is None
+
+
+def test_an_upload_in_parts_gives_the_urls_that_are_missing() -> None:
+    """By number, with the size of a part; in a list nothing is said of them."""
+    arrived = Incoming(committed=4, part_bytes=4, urls={2: "https://s3/2", 3: "https://s3/3"})
+    (file,) = encode.encode_upload(UPLOAD, {"a.npz": arrived}, max_chunk_bytes=100).files
+    assert (file.committed, file.parts.part_bytes) == (4, 4)
+    assert {part.number: part.url for part in file.parts.urls} == arrived.urls
+    (listed,) = encode.encode_upload(UPLOAD, {}, max_chunk_bytes=0).files
+    assert (listed.path, listed.WhichOneof("transfer")) == ("a.npz", None)
+
+
+def test_a_download_is_a_link_or_a_name() -> None:
+    """A link has its end; a store without links says what to read."""
+    file = ArtifactFile(path="model.pt2", size=9, sha256="0" * 64)
+    message = encode.encode_download(file, Link(url="https://s3/x", expire_time=NOW), read_object="jobs/1")
+    assert (message.url, message.size, message.expire_time.ToDatetime(NOW.tzinfo)) == ("https://s3/x", 9, NOW)
+    assert encode.encode_download(file, None, read_object="jobs/1").read_object == "jobs/1"
 
 
 def test_names_are_taken_apart() -> None:
