@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -97,8 +98,11 @@ class Calls:
         else:
             upload = self.connection.call("GetUpload", pb.GetUploadRequest(name=upload.name))
         if upload.state == pb.UPLOAD_STATE_OPEN:
-            for file in local.files:
-                self._send(upload, file)
+            if transfer.goes_by_url(upload):
+                self._send_parts(upload, local)
+            else:
+                for file in local.files:
+                    self._send(upload, file)
             complete = pb.CompleteUploadRequest(name=upload.name)
             upload = self.connection.call(
                 "CompleteUpload", complete, timeout=transfer.TIMEOUT
@@ -121,22 +125,36 @@ class Calls:
             if committed < file.size:
                 time.sleep(resumption.after(committed, failure))
 
+    def _send_parts(self, upload: pb.Upload, local: transfer.LocalObject) -> None:
+        resumption = Resumption(local.committed(upload))
+        while parts := local.missing_parts(upload):
+            failure = self.connection.urls.send(parts, threading.Event())
+            upload = self.connection.call("GetUpload", pb.GetUploadRequest(name=upload.name))
+            if local.missing_parts(upload):
+                time.sleep(resumption.after(local.committed(upload), failure))
+
     def download(self, file: ArtifactFile, folder: Path) -> Path:
         """Fetch one file into a folder."""
         incoming = transfer.IncomingFile(file, folder)
         if incoming.is_there:
             return incoming.target
-        source = self.connection.call("GetDownload", pb.GetDownloadRequest(name=file.name))
-        request = transfer.readable(source)
         resumption = Resumption(incoming.position)
         while not incoming.is_complete:
             failure = None
-            request.offset = incoming.position
             try:
-                for part in self.connection.stream("ReadObject", request, timeout=transfer.TIMEOUT):
-                    incoming.write(part.data)
+                for data in self._read(file, incoming.position):
+                    incoming.write(data)
             except ClientError as error:
                 failure = error
             if not incoming.is_complete:
                 time.sleep(resumption.after(incoming.position, failure))
         return incoming.finish()
+
+    def _read(self, file: ArtifactFile, offset: int) -> Iterator[bytes]:
+        source = self.connection.call("GetDownload", pb.GetDownloadRequest(name=file.name))
+        if source.WhichOneof("source") == "url":
+            yield from self.connection.urls.fetch(source.url, offset, file.size, threading.Event())
+            return
+        request = pb.ReadObjectRequest(name=source.read_object, offset=offset)
+        for part in self.connection.stream("ReadObject", request, timeout=transfer.TIMEOUT):
+            yield part.data

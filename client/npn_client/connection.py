@@ -13,6 +13,7 @@ from ._pb import CompressionServiceStub, Message
 from .credentials import Tls, check_token, headers, tls_of
 from .errors import Unavailable
 from .status import exception_of
+from .urls import UrlTransfers
 
 
 class Connection:
@@ -32,6 +33,9 @@ class Connection:
         self._stub = CompressionServiceStub(self._channel)
         self._token = token
         self._timeout = timeout
+        self.urls = UrlTransfers(
+            https_only=tls is not False, ca_file=None if isinstance(tls, bool) else Path(tls)
+        )
 
     def call(self, method: str, request: Message | Iterator[Message], *, timeout: float | None = None) -> Any:
         """The one answer to a request, or to a stream of them.  Raises ClientError."""

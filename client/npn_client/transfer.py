@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ._pb import pb
-from .errors import FailedPrecondition, InvalidArgument, TransferFailed
+from .errors import InvalidArgument, TransferFailed
 from .model import ArtifactFile
+from .urls import Part
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT = 600.0  # seconds for one call; a longer transfer resumes
@@ -48,6 +49,18 @@ class LocalFile:
                 yield first
                 first = pb.WriteObjectRequest()
 
+    def missing_parts(self, upload: pb.Upload) -> Iterator[Part]:
+        """What is missing of the file, where it goes in parts by URL."""
+        transfer = self._announced(upload).parts
+        for part in transfer.urls:
+            offset = (part.number - 1) * transfer.part_bytes
+            yield Part(
+                source=self.source,
+                offset=offset,
+                size=min(transfer.part_bytes, self.size - offset),
+                url=part.url,
+            )
+
     def _announced(self, upload: pb.Upload) -> pb.UploadFile:
         return next(file for file in upload.files if file.path == self.path)
 
@@ -78,6 +91,14 @@ class LocalObject:
         """Starts an upload."""
         files = [pb.UploadFile(path=file.path, size=file.size, sha256=file.sha256) for file in self.files]
         return pb.CreateUploadRequest(files=files, request_id=request_id)
+
+    def committed(self, upload: pb.Upload) -> int:
+        """Bytes of all files that the server has stored."""
+        return sum(file.committed(upload) for file in self.files)
+
+    def missing_parts(self, upload: pb.Upload) -> list[Part]:
+        """What is missing of every file that goes in parts by URL."""
+        return [part for file in self.files for part in file.missing_parts(upload)]
 
     def unfinished(self, uploads: Sequence[pb.Upload]) -> pb.Upload | None:
         """The open upload of these very bytes, if an earlier run left one."""
@@ -141,11 +162,9 @@ class IncomingFile:
         return self._part.replace(self.target)
 
 
-def readable(download: pb.Download) -> pb.ReadObjectRequest:
-    """The request that reads a download.  Raises FailedPrecondition where it travels another way."""
-    if download.WhichOneof("source") != "read_object":
-        raise FailedPrecondition("this server hands out URLs, which this version does not fetch")
-    return pb.ReadObjectRequest(name=download.read_object)
+def goes_by_url(upload: pb.Upload) -> bool:
+    """Whether the files go in parts by URL; otherwise they go through WriteObject."""
+    return any(file.WhichOneof("transfer") == "parts" for file in upload.files)
 
 
 def _sha256(path: Path) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 from npn_client import decode, exporting, transfer
 from npn_client._pb import pb
@@ -19,6 +20,8 @@ from npn_client.spec import Architecture, Dataset, ModelArchive
 from npn_client.watching import SILENCE, WatchCursor
 
 from .connection import AsyncConnection
+
+R = TypeVar("R")
 
 
 class AsyncCalls:
@@ -103,8 +106,11 @@ class AsyncCalls:
         else:
             upload = await call("GetUpload", pb.GetUploadRequest(name=upload.name))
         if upload.state == pb.UPLOAD_STATE_OPEN:
-            for file in local.files:
-                await self._send(upload, file)
+            if transfer.goes_by_url(upload):
+                await self._send_parts(upload, local)
+            else:
+                for file in local.files:
+                    await self._send(upload, file)
             complete = pb.CompleteUploadRequest(name=upload.name)
             upload = await call("CompleteUpload", complete, timeout=transfer.TIMEOUT)  # it hashes every byte
         return str(upload.object)
@@ -126,22 +132,50 @@ class AsyncCalls:
             if committed < file.size:
                 await asyncio.sleep(resumption.after(committed, failure))
 
+    async def _send_parts(self, upload: pb.Upload, local: transfer.LocalObject) -> None:
+        resumption = Resumption(local.committed(upload))
+        while parts := local.missing_parts(upload):
+            failure = await _in_thread(self.connection.urls.send, parts)
+            upload = await self.connection.call("GetUpload", pb.GetUploadRequest(name=upload.name))
+            if local.missing_parts(upload):
+                await asyncio.sleep(resumption.after(local.committed(upload), failure))
+
     async def download(self, file: ArtifactFile, folder: Path) -> Path:
         """Fetch one file into a folder."""
         incoming = transfer.IncomingFile(file, folder)
         if incoming.is_there:
             return incoming.target
-        source = await self.connection.call("GetDownload", pb.GetDownloadRequest(name=file.name))
-        request = transfer.readable(source)
         resumption = Resumption(incoming.position)
         while not incoming.is_complete:
             failure = None
-            request.offset = incoming.position
             try:
-                async for part in self.connection.stream("ReadObject", request, timeout=transfer.TIMEOUT):
-                    incoming.write(part.data)
+                await self._receive(file, incoming)
             except ClientError as error:
                 failure = error
             if not incoming.is_complete:
                 await asyncio.sleep(resumption.after(incoming.position, failure))
         return await asyncio.to_thread(incoming.finish)
+
+    async def _receive(self, file: ArtifactFile, incoming: transfer.IncomingFile) -> None:
+        source = await self.connection.call("GetDownload", pb.GetDownloadRequest(name=file.name))
+        if source.WhichOneof("source") == "url":
+            fetch = self.connection.urls.fetch
+
+            def receive(stop: threading.Event) -> None:
+                for data in fetch(source.url, incoming.position, file.size, stop):
+                    incoming.write(data)
+
+            await _in_thread(receive)
+            return
+        request = pb.ReadObjectRequest(name=source.read_object, offset=incoming.position)
+        async for part in self.connection.stream("ReadObject", request, timeout=transfer.TIMEOUT):
+            incoming.write(part.data)
+
+
+async def _in_thread(transfer: Callable[..., R], *args: Any) -> R:
+    """Run a blocking transfer beside the loop; a task that is cancelled gives it up."""
+    stop = threading.Event()
+    try:
+        return await asyncio.to_thread(transfer, *args, stop)
+    finally:
+        stop.set()

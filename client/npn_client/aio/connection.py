@@ -13,6 +13,7 @@ from npn_client._pb import CompressionServiceStub, Message
 from npn_client.credentials import Tls, check_token, headers, tls_of
 from npn_client.errors import Cancelled, Unavailable
 from npn_client.status import exception_of
+from npn_client.urls import UrlTransfers
 
 
 class AsyncConnection:
@@ -32,6 +33,9 @@ class AsyncConnection:
         self._stub: Any = CompressionServiceStub(self._channel)
         self._token = token
         self._timeout = timeout
+        self.urls = UrlTransfers(
+            https_only=tls is not False, ca_file=None if isinstance(tls, bool) else Path(tls)
+        )
 
     async def call(self, method: str, request: Any, *, timeout: float | None = None) -> Any:
         """The one answer to a request, or to a stream of them.  Raises ClientError."""
