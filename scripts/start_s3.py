@@ -124,7 +124,7 @@ class S3Server:
         self.start_proxy()
 
     def start_proxy(self) -> None:
-        """Open the port, and wait until the server answers."""
+        """Open the port, and wait until the server answers.  It ends with the thread that calls this."""
         self._launch("proxy")
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
@@ -215,7 +215,7 @@ def _free_port(port: int = 0) -> int:
 
 
 def _die_with_parent() -> None:
-    """Linux: a killed test run leaves no server behind.  It runs between fork and exec."""
+    """Linux: the thread that started the server takes it along, so a killed test run leaves nothing behind."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 

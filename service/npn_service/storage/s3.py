@@ -6,17 +6,17 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
+from typing import NoReturn
 
 from minio.datatypes import Part
 from minio.deleteobjects import DeleteObject
-from minio.error import MinioException
 from minio.helpers import MIN_PART_SIZE
 from urllib3 import BaseHTTPResponse
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import ProtocolError
 
 from npn_service.errors import InvalidRequest, NotFound, StartupError, Unavailable, WrongState
 
-from .s3_client import AWAY, PATIENT, REFUSED, Patience, S3Client, S3Settings, make_minio, translated
+from .s3_client import AWAY, PATIENT, REFUSED, Patience, S3Client, S3Settings, make_minio
 from .s3_multipart import PART_BYTES, Multipart, part_bytes_of
 from .store import Incoming, Link, StoredObject, check_key, check_prefix
 
@@ -197,32 +197,30 @@ class S3ObjectStore:
             raise
 
     def _chunks(self, stored: StoredObject, etag: str, offset: int, chunk_bytes: int) -> Iterator[bytes]:
-        while offset < stored.size:
-            begin = offset
-            try:
-                with self._open(stored.key, etag, offset) as response:
-                    for chunk in response.stream(chunk_bytes):
-                        offset += len(chunk)
-                        yield chunk
-            except (HTTPError, MinioException) as error:
-                if offset == begin:
-                    raise translated(error) from error
-            if offset == begin:
-                raise Unavailable("the object store sent nothing; try again", reason=AWAY)
-
-    @contextlib.contextmanager
-    def _open(self, key: str, etag: str, offset: int) -> Iterator[BaseHTTPResponse]:
-        # The ETag would come back as another object's after a replacement in the middle of the read.
-        headers = {"If-Match": f'"{etag}"'}
         get_object = self._client.minio.get_object
-        response = self._client.call(
-            lambda: get_object(self._bucket, key, offset=offset, request_headers=dict(headers))
-        )
+        response: BaseHTTPResponse | None = None
+
+        def read_on() -> bytes:
+            nonlocal response
+            if response is None:
+                same = {"If-Match": f'"{etag}"'}
+                response = get_object(self._bucket, stored.key, offset=offset, request_headers=dict(same))
+            try:
+                return response.read(chunk_bytes) or _ended_early()
+            except BaseException:
+                response.close()
+                response = None
+                raise
+
         try:
-            yield response
+            while offset < stored.size:
+                chunk = self._client.call(read_on)
+                offset += len(chunk)
+                yield chunk
         finally:
-            response.close()
-            response.release_conn()
+            if response is not None:
+                response.close()
+                response.release_conn()
 
     def _incoming(self, key: str, size: int) -> Incoming:
         check_key(key)
@@ -264,3 +262,7 @@ class S3ObjectStore:
         for key, upload_id in uploads:
             with contextlib.suppress(NotFound):
                 self._multipart.abort(key, upload_id)
+
+
+def _ended_early() -> NoReturn:
+    raise ProtocolError("the answer ended early")

@@ -24,6 +24,7 @@ from minio.credentials.providers import (
     StaticProvider,
 )
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+from minio.helpers import check_bucket_name
 
 from npn_service.errors import NotFound, Unavailable
 
@@ -34,7 +35,9 @@ REFUSED = "STORAGE_REFUSED"  # reason of Unavailable: S3 answers, and says no; t
 AWAY = "STORAGE_UNAVAILABLE"  # reason of Unavailable: S3 does not answer, or not in time
 
 # What S3's refusals mean, by its error codes; every code that is missing here is REFUSED.
-_MISSING = frozenset({"NoSuchKey", "NoSuchUpload", "NoSuchVersion"})
+_MISSING = frozenset(
+    {"NoSuchKey", "NoSuchUpload", "NoSuchVersion", "PreconditionFailed"}
+)  # not there, or not that
 _PASSING = frozenset(
     {"InternalError", "OperationAborted", "RequestTimeout", "ServiceUnavailable", "SlowDown"}
 )
@@ -68,6 +71,7 @@ class S3Settings:
                 _check_endpoint(name, url)
         if not self.bucket:
             raise ValueError("the bucket is missing; name one that exists")
+        check_bucket_name(self.bucket, strict=True)
         if bool(self.access_key) != bool(self.secret_key):
             missing = "secret key" if self.access_key else "access key"
             raise ValueError(
@@ -141,7 +145,7 @@ def make_minio(settings: S3Settings, patience: Patience, *, public: bool = False
 def translated(error: Exception) -> NotFound | Unavailable:
     """What an error of the SDK means to us.  The details go to the log alone."""
     if isinstance(error, S3Error) and error.code in _MISSING:
-        return NotFound("the object does not exist")
+        return NotFound("the object does not exist, or is another by now")
     _log.warning("s3.failed", error=str(error), kind=type(error).__name__)
     if _may_pass(error):
         return Unavailable("the object store does not answer; try again", reason=AWAY)
