@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -32,14 +31,22 @@ def share_of(training: Training, *, trained: bool, metrics: tuple[Metric, ...]) 
 
 
 class Teacher:
-    """The dense network's answers to the training samples: kept where they are small and nothing is augmented."""
+    """The dense network's answers to the training samples: kept where they are small and nothing is augmented.
 
-    def __init__(self, network: Network, objective: Objective, data: Data, augment: str) -> None:
+    `asked`: whether they are computed at once; else those that are kept are for the caller to fill in.
+    """
+
+    def __init__(
+        self, network: Network, objective: Objective, data: Data, augment: str, *, asked: bool = True
+    ) -> None:
         self.network, self.output = network, objective.output
-        first = next(iter(data.training_batches(2)))
-        size = self.ask(first)[0].nbytes * len(data.train)
-        keep = augment == "none" and size <= CACHE_BYTES
-        self.kept = torch.cat([self.ask(batch) for batch in data.training_batches()]) if keep else None
+        example = self.ask(next(iter(data.training_batches(2))))
+        shape = (len(data.train), *example.shape[1:])
+        keep = augment == "none" and example[0].nbytes * len(data.train) <= CACHE_BYTES
+        self.kept = example.new_empty(shape) if keep else None
+        if self.kept is not None and asked:
+            for batch in data.training_batches():
+                self.kept[batch.index] = self.ask(batch)
 
     def ask(self, batch: Batch) -> Tensor:
         """The answer to a batch, computed."""

@@ -4,6 +4,7 @@ CoreError
 ├── InvalidInput            the job cannot run as asked: names the field and what would be right
 │   └── InfeasibleBudget    no network that the method can return meets the budget
 ├── TrainingDiverged        the loss became NaN or infinite
+├── CheckpointRefused       a checkpoint is damaged, of another format or of another job
 └── Stopped                 the caller asked the loop to stop
 """
 
@@ -42,6 +43,10 @@ class TrainingDiverged(CoreError):
             "use a smaller lr or gate_lr, or check the dataset for very large values"
         )
         self.step = step
+
+
+class CheckpointRefused(CoreError):
+    """A checkpoint is damaged, of another format or of another job; the message says which and where."""
 
 
 class Stopped(CoreError):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .artifact import Exported, OutputFile, export_model, write_documents
 from .budget import check_feasible
 from .catalogue import resolve_params
+from .checkpoint import resumed
 from .config import Budget, CatalogueModel, Model, Training
 from .cost import CostModel, cost_model
 from .data import Batch, Data, inspect_dataset, load_dataset, load_test
@@ -28,7 +29,7 @@ from .report import ArchitectureDocument, Hardening, KeptUnits, Report, Versions
 from .schedule import Schedule
 from .step import gated_outputs
 from .surgery import compact, write_back
-from .train import Trained, Trainer
+from .train import Keeper, Trained, Trainer
 from .widths import layer_widths
 
 PROOF_SAMPLES = 1000
@@ -36,7 +37,10 @@ PROOF_SAMPLES = 1000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CompressJob:
-    """One job: `dataset` is a local file or folder to read, `output` an existing empty folder for the artifact."""
+    """One job: `dataset` is a local file or folder to read, `output` an existing empty folder for the artifact.
+
+    `checkpoint` is a folder that `checkpoint.write` made for this job: training goes on from there.
+    """
 
     model: Model
     dataset: Path
@@ -44,11 +48,12 @@ class CompressJob:
     budget: Budget
     training: Training
     output: Path
+    checkpoint: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What a job gives: `train_time` in seconds, from reading the data to the last step."""
+    """What a job gives: `train_time` in seconds, from reading the data to the last step, in all attempts."""
 
     dense: Cost
     compact: Cost
@@ -73,7 +78,9 @@ def plan(model: Model, info: DatasetInfo, budget: Budget, training: Training) ->
     )
 
 
-def compress(job: CompressJob, should_stop: Callable[[], bool]) -> Generator[Progress, None, Outcome]:
+def compress(
+    job: CompressJob, should_stop: Callable[[], bool], keeper: Keeper | None = None
+) -> Generator[Progress, None, Outcome]:
     """Train, harden, measure, export.
 
     Yields progress, ends with the outcome; raises InvalidInput before training, TrainingDiverged, Stopped.
@@ -85,6 +92,7 @@ def compress(job: CompressJob, should_stop: Callable[[], bool]) -> Generator[Pro
     network = Network(prepared.graph, prepared.coupling)
     costs = cost_model(network.graph, network.coupling)
     check_feasible(costs, job.budget, training.round_to)
+    yield _between(job, Stage.PREPARE, epoch=0)
     data = load_dataset(
         job.dataset,
         layout=job.layout,
@@ -93,30 +101,36 @@ def compress(job: CompressJob, should_stop: Callable[[], bool]) -> Generator[Pro
         inputs=prepared.input_names,
         uploaded_trained=prepared.trained,
     )
-    trainer = Trainer(
-        network=network,
-        costs=costs,
-        data=data,
-        objective=prepared.objective,
-        budget=job.budget,
-        training=training,
-        trained=prepared.trained,
-        should_stop=should_stop,
-    )
+    yield _between(job, Stage.PREPARE, epoch=0)
+
+    def fresh() -> Trainer:
+        return Trainer(
+            network=network,
+            costs=costs,
+            data=data,
+            objective=prepared.objective,
+            budget=job.budget,
+            training=training,
+            trained=prepared.trained,
+            should_stop=should_stop,
+            keeper=keeper,
+        )
+
+    trainer = fresh() if job.checkpoint is None else resumed(fresh, job.checkpoint)
     ready = time.monotonic() - started
-    lines: list[Progress] = []
-    trained = yield from _recorded(trainer.run(), lines)
-    train_time = time.monotonic() - started
+    trained = yield from trainer.run()
+    train_time = ready + trainer.seconds()
 
     yield _between(job, Stage.EXPORT, epoch=training.epochs)
     write_back(network, trained.active, trained.compact)
     exported = export_model(job.output, trained.compact, _samples(data, 2), prepared.input_names)
+    yield _between(job, Stage.EXPORT, epoch=training.epochs)
     report = _report(job, prepared, network, costs, data, trained, ready, exported)
     files = write_documents(
         job.output,
         architecture=_architecture(job, prepared, network, trained, exported),
         report=report,
-        metrics=lines,
+        metrics=trained.state.history,
     )
     return Outcome(
         dense=report.dense,
@@ -164,12 +178,13 @@ def _report(
         preprocessing=data.preprocessing,
         dataset=data.info,
         training=job.training,
-        distillation=trained.distillation,
+        distillation=trained.state.share,
         seeds={"training": job.training.seed},
+        resumed=trained.state.resumed,
         versions=Versions.current(),
         timings={"prepare": ready}
-        | {stage.value: seconds for stage, seconds in trained.meter.seconds.items()},
-        warnings=_warnings(dense, job.budget, job.training) + trained.warnings + exported.warnings,
+        | {stage.value: seconds for stage, seconds in trained.state.meter.seconds.items()},
+        warnings=_warnings(dense, job.budget, job.training) + trained.state.warnings + exported.warnings,
     )
 
 
@@ -178,26 +193,11 @@ def largest_difference(network: Network, trained: Trained, x: tuple[Tensor, ...]
     return Difference.of(gated_outputs(network, x, trained.active), _outputs(trained.compact, x))
 
 
-def _recorded(
-    run: Generator[Progress, None, Trained], lines: list[Progress]
-) -> Generator[Progress, None, Trained]:
-    """Pass progress on and keep what each validation saw."""
-    while True:
-        try:
-            progress = next(run)
-        except StopIteration as end:
-            trained: Trained = end.value
-            return trained
-        if progress.metrics and (not lines or progress.metrics is not lines[-1].metrics):
-            lines.append(progress)
-        yield progress
-
-
 def _measure(
     job: CompressJob, prepared: Prepared, network: Network, data: Data, trained: Trained
 ) -> tuple[Metric, ...]:
     """What the network said as it came, dense and compact; the one place that reads the test split."""
-    network.graph.load_state_dict(trained.dense)
+    network.graph.load_state_dict(trained.state.dense)
     test = load_test(
         job.dataset, layout=job.layout, preprocessing=data.preprocessing, inputs=prepared.input_names
     )
@@ -209,7 +209,7 @@ def _measure(
             outputs = _outputs(trained.compact, batch.x) if compacted else dense
             yield outputs, dense[objective.output] if own_teacher else batch.y
 
-    measured = [named("received", trained.received)] if trained.received else []
+    measured = [named("received", trained.state.received)] if trained.state.received else []
     for name, compacted in (("dense", False), ("compact", True)):
         for split, batches in (("validation", data.validation_batches()), ("test", test.batches())):
             measured.append(named(f"{name}_{split}", objective.measure(answers(compacted, batches))))
@@ -222,19 +222,20 @@ def _outputs(module: nn.Module, x: tuple[Tensor, ...]) -> Outputs:
 
 
 def _hardening(trained: Trained, budget: Budget) -> Hardening:
-    before = trained.hardened.before
+    hardening = trained.hardening
+    before = hardening.hardened.before
     return Hardening(
-        expected_cost=trained.expected,
+        expected_cost=hardening.expected,
         hard_cost_before_repair={kind: getattr(before, kind) for kind in budget.limits},
-        gate_entropy=trained.gate_entropy,
-        units_changed=trained.hardened.changed,
+        gate_entropy=hardening.gate_entropy,
+        units_changed=hardening.hardened.changed,
     )
 
 
 def _architecture(
     job: CompressJob, prepared: Prepared, network: Network, trained: Trained, exported: Exported
 ) -> ArchitectureDocument:
-    mask = trained.hardened.mask
+    mask = trained.hardening.hardened.mask
     catalogue = job.model if isinstance(job.model, CatalogueModel) else None
     return ArchitectureDocument(
         name=catalogue.name if catalogue else "uploaded",

@@ -115,7 +115,8 @@ class Report:
     largest entry of its output.  `metrics` are those of the network as it came ("received_...", where it was
     trained), of the dense one and of the compact one; `distillation` is the share that the dense network had in
     stage 3's targets.  `onnx` is None where there is no model.onnx; `warnings` say why.  `unpruned`
-    is what was left whole.  `seeds` are by use, `timings` in seconds by stage.
+    is what was left whole.  `seeds` are by use, `timings` in seconds by stage;
+    `resumed` is how many times training was taken up from a checkpoint.
     """
 
     format_version: int = FORMAT_VERSION
@@ -136,6 +137,7 @@ class Report:
     seeds: Mapping[str, int]
     versions: Versions
     timings: Mapping[str, float]
+    resumed: int = 0
     warnings: tuple[str, ...] = ()
 
 

@@ -5,7 +5,7 @@ input weights that the gate multiplies.  Its mean square over minibatches is the
 closing the gate would cost (Molchanov et al., "Importance Estimation for Neural Network Pruning", arXiv:1906.10771).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -42,12 +42,17 @@ def _add(gradients: Tensor, units: Tensor, own: Tensor) -> None:
 class Saliency:
     """The running sum of squared gate gradients (G,) of `batches` minibatches."""
 
-    total: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
+    total: Tensor
     batches: int = 0
+
+    @classmethod
+    def none(cls, size: int) -> "Saliency":
+        """Of `size` gates, before the first minibatch."""
+        return cls(total=torch.zeros(size, dtype=torch.float64))
 
     def add(self, gradients: Tensor) -> None:
         """Count one minibatch."""
-        self.total = gradients.square() if self.batches == 0 else self.total + gradients.square()
+        self.total = self.total + gradients.square()
         self.batches += 1
 
 

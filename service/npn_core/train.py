@@ -9,15 +9,14 @@ import copy
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Final, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, fx
 
-from .budget import Hardened, Multipliers, expected_costs, harden, uniform_probability
+from .budget import Hardened, expected_costs, harden, uniform_probability
 from .config import Budget, Training
 from .cost import CostModel
 from .data import Batch, Data, steps_per_epoch
@@ -25,16 +24,15 @@ from .distillation import Teacher, pupil_loss, share_of
 from .errors import Stopped, TrainingDiverged
 from .estimators import ESTIMATORS
 from .gated import Network, Noise
-from .gates import Gates
 from .groups import Active
 from .masks import magnitude_scores, random_scores
-from .meter import Meter
 from .objective import Objective, Outputs, chance_warning, named, probe
 from .observe import cost_progress, group_progress
-from .optimizer import GateAdam, SlicedAdam
 from .progress import Metric, Progress, Stage
-from .saliency import Saliency, gate_gradients, initial_phi
+from .pull import prices, pull
+from .saliency import gate_gradients, initial_phi
 from .schedule import Schedule, half_cosine
+from .state import PHI_CENTER, PHI_LIMIT, Hardening, LoopState
 from .step import BATCHES_TRACKED, Evaluation, Sliced, gate_step
 from .surgery import compact, without_gates
 
@@ -42,54 +40,37 @@ from .surgery import compact, without_gates
 # stage 3 begins higher, since fewer weights take larger steps.
 DENSE_LAST = 0.1
 FINE_TUNE_FIRST = 3.0
-PHI_CENTER, PHI_SPREAD, PHI_LIMIT = 1.5, 0.7, 3.0
+PHI_SPREAD = 0.7
 REPORT_SECONDS = 0.5
 REFRESH_BATCHES = 50
+STAGES: Final = (Stage.PREPARE, Stage.DENSE, Stage.PLASTIC, Stage.FINE_TUNE)
 
 
-@dataclass(kw_only=True, slots=True)
-class Generators:
-    """Every random number of a job: the order of the data, the gates, dropout, and the baseline masks."""
+class Keeper(Protocol):
+    """Who keeps the loop's checkpoints (`checkpoint.write`)."""
 
-    order: torch.Generator
-    gates: torch.Generator
-    noise: torch.Generator
-    masks: torch.Generator
+    def due(self) -> bool:
+        """Whether one is wanted now: asked before every step."""
 
-    @classmethod
-    def of(cls, seed: int) -> "Generators":
-        """Independent streams from one seed."""
-        seeds = np.random.SeedSequence(seed).generate_state(4, dtype=np.uint64)
-        order, gates, noise, masks = (torch.Generator().manual_seed(int(s) >> 1) for s in seeds)
-        return cls(order=order, gates=gates, noise=noise, masks=masks)
+    def keep(self, trainer: "Trainer") -> None:
+        """Write one, before the loop goes on and changes what it holds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trained:
-    """What the loop returns: the compact network, and which units of the full one it was made of (`active`).
-
-    `expected` by cost kind and `gate_entropy` in bits by group are those at hardening; `dense` is the full
-    network's state dict after stage 1, `received` what validation said before it, `warnings` what
-    a user should know of that, and `distillation` the share
-    that the dense network had in stage 3's targets.
-    """
+    """What the loop returns: the compact network, and which units of the full one it was made of (`active`)."""
 
     compact: fx.GraphModule
     active: Active
-    hardened: Hardened
-    expected: dict[str, float]
-    gate_entropy: dict[str, float]
-    dense: dict[str, Tensor]
-    received: tuple[Metric, ...]
-    warnings: tuple[str, ...]
-    distillation: float
-    meter: Meter
+    hardening: Hardening
+    state: LoopState
 
 
 class Trainer:
-    """One job's training: the state of the loop, and `run`, which may be called once.
+    """One job's training: its state, and `run`, which may be called once and goes on from that state.
 
-    `trained`: the network came with weights that are worth something.
+    `full` is the whole network, `network` the one that trains, the compact one in stage 3.  `trained`: the
+    network came with weights that are worth something.
     """
 
     def __init__(
@@ -103,237 +84,248 @@ class Trainer:
         training: Training,
         trained: bool,
         should_stop: Callable[[], bool],
+        keeper: Keeper | None = None,
     ) -> None:
-        self.network, self.costs, self.data, self.objective = network, costs, data, objective
-        self.budget, self.training, self.should_stop = budget, training, should_stop
-        self.trained = trained
+        self.full = self.network = network
+        self.costs, self.data, self.objective = costs, data, objective
+        self.budget, self.training, self.trained = budget, training, trained
+        self.should_stop, self.keeper = should_stop, keeper
         self.schedule = Schedule.of(training.epochs, training.k)
-        self.generators = Generators.of(training.seed)
         self.estimator = ESTIMATORS[training.estimator]
-        self.gates = Gates.open(network.coupling.size, PHI_CENTER)
-        self.gate_adam = GateAdam(limit=PHI_LIMIT, first=torch.zeros_like(self.gates.phi))
-        self.adam = SlicedAdam(parameters=network.parameters, weight_decay=training.weight_decay)
-        self.saliency, self.valuing = Saliency(), False
-        self.multipliers = Multipliers(limits=budget.limits)
         self.steps = steps_per_epoch(len(data.train), training.batch_size)
-        self.meter = Meter(
-            ahead={stage: count * self.steps for stage, count in self.schedule.stage_epochs.items()}
-        )
-        self.runner = Sliced(network, objective.loss)
+        self.state = LoopState.fresh(network, budget, training, self.schedule, self.steps)
         self.teacher: Teacher | None = None
-        self.pupil = False
-        self.metrics: tuple[Metric, ...] = ()
-        self.k = math.inf
-        self.open = torch.ones(network.coupling.size, dtype=torch.bool)
+        self.runner = Sliced(network, objective.loss)
+        self.active = network.everything
+        self.started = time.monotonic()
 
     def run(self) -> Generator[Progress, None, Trained]:
         """Yields progress at least once an epoch; raises Stopped, TrainingDiverged."""
-        network = self.network
-        self.begin()
-        received = self.metrics
-        warning = chance_warning(received, self.data.info.classes) if received else ""
-        yield replace(self.progress(-1, math.nan), warning=warning)
-        for epoch in range(self.schedule.dense):
-            self.valuing = epoch == self.schedule.dense - 1
-            yield from self.epoch(epoch, self.dense_step)
-        self.valuing = False
-        dense = {name: tensor.clone() for name, tensor in network.graph.state_dict().items()}
-        share = self.appoint_teacher()
-        self.runner = Sliced(network, self.objective.loss)
-        if self.training.mask == "learned":
-            yield from self.plastic()
-        else:
-            for epoch in range(self.schedule.dense, self.schedule.plastic):
-                yield from self.epoch(epoch, self.dense_step)
-        expected, gate_entropy = self.state_of_gates()
-        hardened = self.harden()
-        self.open, self.k = hardened.mask, math.inf
-        active = network.active(hardened.mask)
-        smaller = compact(network, active, self.data.info.inputs)
-        yield from self.fine_tune(smaller, active, share)
-        return Trained(
-            compact=smaller.eval(),
-            active=active,
-            hardened=hardened,
-            expected=expected,
-            gate_entropy=gate_entropy,
-            dense=dense,
-            received=received,
-            warnings=(warning,) if warning else (),
-            distillation=share,
-            meter=self.meter,
-        )
+        state, schedule = self.state, self.schedule
+        begun = STAGES.index(state.stage)
+        for stage, enter, end in (
+            (Stage.DENSE, self.begin, schedule.dense),
+            (Stage.PLASTIC, self.open_gates, schedule.plastic),
+            (Stage.FINE_TUNE, self.harden, schedule.epochs),
+        ):
+            if STAGES.index(stage) > begun:
+                enter()
+                if stage is Stage.DENSE:
+                    yield self.progress(math.nan)
+                state.stage = stage
+            self.runner = Sliced(self.network, self.loss())
+            while state.epoch < end:
+                yield from self.epoch()
+        self.pause()
+        if state.hardening is None:
+            raise AssertionError("stage 3 was not entered")
+        compacted = self.network.graph.eval()
+        return Trained(compact=compacted, active=self.active, hardening=state.hardening, state=state)
 
-    def begin(self) -> None:
-        """What the network says as it came, and, where it is its own teacher, its answers."""
-        if self.objective.kind == "distill":
-            self.teacher = self.make_teacher()
-            output, noise = self.objective.output, self.generators.noise
-            self.runner = Sliced(self.network, lambda outputs, _: probe(outputs, output, noise))
-        self.metrics = self.validate() if self.trained else ()
-
-    def epoch(
-        self, epoch: int, step: Callable[[Batch, float], Evaluation]
-    ) -> Generator[Progress, None, None]:
-        """One epoch of `step(batch, progress within the stage)`, then a validation."""
-        stage = self.schedule.stage(epoch)
-        self.meter.pause()
+    def epoch(self) -> Generator[Progress, None, None]:
+        """What is left of the present epoch, then a validation."""
+        state, meter = self.state, self.state.meter
+        meter.pause()
         said = time.monotonic()
-        loss = 0.0
-        for batch in self.batches():
-            if self.should_stop():
-                raise Stopped
-            loss = step(batch, self.meter.done.get(stage, 0) / self.meter.ahead[stage]).loss
-            self.meter.lap(stage, len(batch))
+        loss = math.nan
+        state.epoch_start = state.generators.order.get_state()
+        for batch in self.batches(state.batch):
+            self.pause()
+            loss = self.step(batch, meter.done.get(state.stage, 0) / meter.ahead[state.stage]).loss
+            meter.lap(state.stage, len(batch))
+            state.batch += 1
             if not math.isfinite(loss):
-                raise TrainingDiverged(self.meter.step)
+                raise TrainingDiverged(meter.step)
             if time.monotonic() - said > REPORT_SECONDS:
                 said = time.monotonic()
-                yield self.progress(epoch, loss)
-        self.metrics = self.validate()
-        yield self.progress(epoch, loss)
+                yield self.progress(loss)
+        state.metrics = self.validate()
+        state.history.append(self.progress(loss))
+        state.epoch, state.batch = state.epoch + 1, 0
+        yield state.history[-1]
 
-    def batches(self) -> Iterator[Batch]:
-        """One epoch of training batches."""
-        return self.data.batches(self.training.batch_size, self.generators.order, self.training.augment)
+    def pause(self) -> None:
+        """Between two steps: keep a checkpoint where one is due; raises Stopped where the job is to stop."""
+        if self.keeper is not None and self.keeper.due():
+            self.keeper.keep(self)
+            self.state.meter.pause()
+        if self.should_stop():
+            raise Stopped
+
+    def step(self, batch: Batch, progress: float) -> Evaluation:
+        """One step, at `progress` within the stage."""
+        if self.state.stage is Stage.FINE_TUNE:
+            return self.fine_tune_step(batch, progress)
+        if self.state.stage is Stage.PLASTIC and self.training.mask == "learned":
+            return self.plastic_step(batch, progress)
+        return self.dense_step(batch, progress)
+
+    def loss(self) -> Callable[[Outputs, Any], Tensor]:
+        """What the present stage minimises."""
+        objective = self.objective
+        if self.state.stage is Stage.DENSE and objective.kind == "distill":
+            return lambda outputs, _: probe(outputs, objective.output, self.state.generators.noise)
+        return pupil_loss(objective, self.state.share) if self.is_pupil else objective.loss
 
     def target(self, batch: Batch) -> Any:
-        """What the loss of stages 1 and 2 compares with."""
-        return self.teacher.answer(batch) if self.objective.kind == "distill" and self.teacher else batch.y
+        """What that loss compares with."""
+        if self.teacher is None or not (self.is_pupil or self.objective.kind == "distill"):
+            return batch.y
+        answer = self.teacher.answer(batch)
+        return (answer, batch.y) if self.is_pupil else answer
+
+    @property
+    def is_pupil(self) -> bool:
+        """Whether the compact network learns from the dense one."""
+        return self.state.stage is Stage.FINE_TUNE and self.state.share > 0
+
+    def batches(self, first: int = 0) -> Iterator[Batch]:
+        """One epoch of training batches from number `first` on."""
+        order, augment = self.state.generators.order, self.training.augment
+        return self.data.batches(self.training.batch_size, order, augment, first)
 
     # ---------------------------------------------------------------------------------- stage 1
 
+    def begin(self) -> None:
+        """What the network says as it came, and, where it is its own teacher, its answers."""
+        state = self.state
+        if self.objective.kind == "distill":
+            self.teacher = self.make_teacher()
+        if self.trained:
+            state.metrics = state.received = self.validate()
+            warning = chance_warning(state.received, self.data.info.classes)
+            state.warnings += (warning,) if warning else ()
+            state.history.append(self.progress(math.nan))
+
     def dense_step(self, batch: Batch, progress: float) -> Evaluation:
         """An ordinary step of the whole network; where it is its own teacher it only values its units."""
-        network = self.network
+        network, state = self.network, self.state
         evaluation = self.runner.differentiate(batch.x, self.target(batch), network.everything, self.noise())
-        if self.valuing:
-            self.saliency.add(gate_gradients(network, evaluation.updates))
+        if state.epoch == self.schedule.dense - 1:
+            state.saliency.add(gate_gradients(network, evaluation.updates))
         if self.objective.kind != "distill":
-            self.adam.step(evaluation.updates, self.training.lr * half_cosine(progress, last=DENSE_LAST))
+            state.adam.step(evaluation.updates, self.training.lr * half_cosine(progress, last=DENSE_LAST))
         return evaluation
-
-    def appoint_teacher(self) -> float:
-        """Keep the dense network as the teacher of stage 3; returns its share in the targets."""
-        share = 0.0
-        if self.schedule.dense > 0 or self.trained:
-            share = share_of(self.training, trained=self.trained, metrics=self.metrics)
-        if share > 0 and self.teacher is None:
-            self.teacher = self.make_teacher()
-        return share
-
-    def make_teacher(self) -> Teacher:
-        """A copy of the dense network as it is, which later steps do not change."""
-        frozen = Network(copy.deepcopy(self.network.graph), without_gates(self.network.graph))
-        return Teacher(frozen, self.objective, self.data, self.training.augment)
 
     # ---------------------------------------------------------------------------------- stage 2
 
-    def plastic(self) -> Generator[Progress, None, None]:
-        """Units die and wake under the multipliers' pull."""
-        self.gates.phi = self.initial_phi()
-        for epoch in range(self.schedule.dense, self.schedule.plastic):
-            yield from self.epoch(epoch, self.plastic_step)
+    def open_gates(self) -> None:
+        """The dense network becomes the teacher of stage 3; phi begins at what stage 1 has learned."""
+        state = self.state
+        state.dense = {name: tensor.clone() for name, tensor in self.full.graph.state_dict().items()}
+        if self.schedule.dense > 0 or self.trained:
+            state.share = share_of(self.training, trained=self.trained, metrics=state.metrics)
+        if state.share > 0 and self.teacher is None:
+            self.teacher = self.make_teacher()
+        if self.training.mask == "learned":
+            state.gates.phi = self.initial_phi()
+
+    def make_teacher(self, *, asked: bool = True) -> Teacher:
+        """A copy of the dense network as it is, which later steps do not change; `asked` as in Teacher."""
+        frozen = Network(copy.deepcopy(self.full.graph), without_gates(self.full.graph))
+        return Teacher(frozen, self.objective, self.data, self.training.augment, asked=asked)
 
     def initial_phi(self) -> Tensor:
         """phi (G,) from what stage 1 has learned; all the same where there was none."""
-        if not self.saliency.batches:
-            return self.gates.phi
-        price = self.prices(uniform_probability(self.costs, self.budget))
-        return initial_phi(self.saliency.total, price, center=PHI_CENTER, spread=PHI_SPREAD, limit=PHI_LIMIT)
+        state = self.state
+        if not state.saliency.batches:
+            return state.gates.phi
+        price = prices(self.costs, self.budget, uniform_probability(self.costs, self.budget))
+        return initial_phi(state.saliency.total, price, center=PHI_CENTER, spread=PHI_SPREAD, limit=PHI_LIMIT)
 
     def plastic_step(self, batch: Batch, progress: float) -> Evaluation:
         """Weights move on the units that the sample opened; phi by the estimate and the multipliers' pull."""
-        gates, self.k = self.gates, self.schedule.k(progress)
-        u = torch.rand(len(gates.phi), generator=self.generators.gates, dtype=torch.float64)
+        state, gates, costs, budget = self.state, self.state.gates, self.costs, self.budget
+        state.k = self.schedule.k(progress)
+        u = torch.rand(len(gates.phi), generator=state.generators.gates, dtype=torch.float64)
         pair = (batch.x, self.target(batch))
-        result = gate_step(self.runner, gates, self.k, self.estimator, pair, u, self.noise())
-        self.adam.step(result.evaluation.updates, self.training.lr)
-        pull = self.pull(progress)
-        price = self.prices(gates.probabilities(self.k))
-        self.gate_adam.step(gates.phi, result.phi_gradient, pull, price, gates.awake, self.training.gate_lr)
+        result = gate_step(self.runner, gates, state.k, self.estimator, pair, u, self.noise())
+        state.adam.step(result.evaluation.updates, self.training.lr)
+        dt = 1 / state.meter.ahead[Stage.PLASTIC]
+        pulled = pull(costs, budget, state.multipliers, gates, state.k, progress, dt)
+        price = prices(costs, budget, gates.probabilities(state.k))
+        state.gate_adam.step(
+            gates.phi, result.phi_gradient, pulled, price, gates.awake, self.training.gate_lr
+        )
         return result.evaluation
-
-    def pull(self, progress: float) -> Tensor:
-        """d/dphi (G,) of the sum over limits of multiplier times log E[cost]; the multipliers move first."""
-        phi = self.gates.phi.clone().requires_grad_()
-        costs = expected_costs(self.costs, self.gates.with_phi(phi).probabilities(self.k), self.budget)
-        dt = 1 / self.meter.ahead[Stage.PLASTIC]
-        self.multipliers.update({kind: cost.item() for kind, cost in costs.items()}, progress, dt)
-        total = torch.stack([self.multipliers.value[kind] * cost.log() for kind, cost in costs.items()]).sum()
-        return torch.autograd.grad(total, phi)[0]
-
-    def prices(self, pi: Tensor) -> Tensor:
-        """What a unit of each group costs on average at gate probabilities `pi`: (G,), log cost per unit."""
-        pi = pi.clone().clamp_min(1e-6).requires_grad_()
-        costs = expected_costs(self.costs, pi, self.budget)
-        gradient = torch.autograd.grad(torch.stack(list(costs.values())).log().sum(), pi)[0]
-        weights = pi.detach()
-        prices = torch.empty_like(weights)
-        for group in self.network.coupling.groups:
-            own = weights[group.slice]
-            prices[group.slice] = (gradient[group.slice] * own).sum() / own.sum()
-        return prices
-
-    def harden(self) -> Hardened:
-        """The mask that meets the budget: the learned one, or a baseline's."""
-        match self.training.mask:
-            case "random":
-                scores = random_scores(self.network, self.generators.masks)
-            case "magnitude":
-                scores = magnitude_scores(self.network)
-            case "saliency":
-                scores = self.initial_phi()
-            case _:
-                return self.repair(self.gates.harden(), self.gates.phi)
-        return self.repair(torch.ones_like(self.open), scores)
-
-    def repair(self, mask: Tensor, scores: Tensor) -> Hardened:
-        """The mask (G,) that meets the budget, from one that may not."""
-        return harden(self.costs, self.budget, mask, scores, self.training.round_to)
 
     # ---------------------------------------------------------------------------------- stage 3
 
-    def fine_tune(
-        self, smaller: fx.GraphModule, active: Active, share: float
-    ) -> Generator[Progress, None, None]:
-        """The compact network trains on, with the moments of the weights that stayed."""
-        full = self.network
-        self.network = network = Network(smaller, without_gates(smaller))
-        self.adam = self.adam.sliced(network.parameters, active, full.dims)
-        self.pupil = self.teacher is not None and share > 0
-        self.runner = Sliced(
-            network, pupil_loss(self.objective, share) if self.pupil else self.objective.loss
+    def harden(self) -> None:
+        """The gates become a mask that meets the budget; the compact network trains on."""
+        state, k = self.state, self.state.k
+        groups = group_progress(self.costs.coupling, state.gates, k, self.mask())
+        costs = expected_costs(self.costs, state.gates.probabilities(k), self.budget)
+        self.cut(
+            Hardening(
+                hardened=self.hardened(),
+                expected={kind: cost.item() for kind, cost in costs.items()},
+                gate_entropy={group.name: group.entropy for group in groups},
+            )
         )
         self.refresh_statistics()
-        for epoch in range(self.schedule.plastic, self.schedule.epochs):
-            yield from self.epoch(epoch, self.fine_tune_step)
+
+    def hardened(self) -> Hardened:
+        """The mask that meets the budget: the learned one, or a baseline's."""
+        mask = torch.ones_like(self.state.gates.awake)
+        match self.training.mask:
+            case "random":
+                scores = random_scores(self.full, self.state.generators.masks)
+            case "magnitude":
+                scores = magnitude_scores(self.full)
+            case "saliency":
+                scores = self.initial_phi()
+            case _:
+                mask, scores = self.state.gates.harden(), self.state.gates.phi
+        return harden(self.costs, self.budget, mask, scores, self.training.round_to)
+
+    def cut(self, hardening: Hardening) -> None:
+        """Go on with the compact network, and with the moments of the weights that stay."""
+        state, full = self.state, self.full
+        state.hardening, state.k = hardening, math.inf
+        self.active = full.active(hardening.hardened.mask)
+        smaller = compact(full, self.active, self.data.info.inputs)
+        self.network = Network(smaller, without_gates(smaller))
+        state.adam = state.adam.sliced(self.network.parameters, self.active, full.dims)
 
     def refresh_statistics(self) -> None:
         """Re-estimate BatchNorm's running statistics, which were gathered under sampled gates."""
-        if any(name.endswith(BATCHES_TRACKED) for name in self.network.buffers):
+        network = self.network
+        if any(name.endswith(BATCHES_TRACKED) for name in network.buffers):
+            runner = Sliced(network, self.objective.loss)
             for batch in islice(self.batches(), REFRESH_BATCHES):
-                self.runner.observe(batch.x, self.network.everything, self.noise())
+                runner.observe(batch.x, network.everything, self.noise())
 
     def fine_tune_step(self, batch: Batch, progress: float) -> Evaluation:
         """An ordinary step of the compact network."""
-        target = (self.teacher.answer(batch), batch.y) if self.pupil and self.teacher else batch.y
-        evaluation = self.runner.differentiate(batch.x, target, self.network.everything, self.noise())
+        everything = self.network.everything
+        evaluation = self.runner.differentiate(batch.x, self.target(batch), everything, self.noise())
         rate = self.training.lr * FINE_TUNE_FIRST * half_cosine(progress)
-        self.adam.step(evaluation.updates, rate)
+        self.state.adam.step(evaluation.updates, rate)
         return evaluation
 
     # ---------------------------------------------------------------------------------- telling
 
     def noise(self) -> Noise:
         """Dropout's random numbers for one step."""
-        return Noise(generator=self.generators.noise)
+        return Noise(generator=self.state.generators.noise)
+
+    def seconds(self) -> float:
+        """Time spent on the job since its training began, in earlier attempts too."""
+        return self.state.seconds + time.monotonic() - self.started
+
+    def mask(self) -> Tensor:
+        """The gates (G,) that are open in stages 1 and 3, and that hardening now would open in stage 2."""
+        state = self.state
+        if math.isfinite(state.k):
+            return state.gates.harden()
+        return state.hardening.hardened.mask if state.hardening else torch.ones_like(state.gates.awake)
 
     def validate(self) -> tuple[Metric, ...]:
         """The metrics on the validation split of what hardening now would give."""
-        mask = self.gates.harden() if math.isfinite(self.k) else None
-        active = self.network.everything if mask is None else self.network.active(mask)
-        return named("validation", self.objective.measure(self.answers(self.network, active)))
+        network = self.network
+        active = network.active(self.mask()) if math.isfinite(self.state.k) else network.everything
+        return named("validation", self.objective.measure(self.answers(network, active)))
 
     def answers(self, network: Network, active: Active) -> Iterator[tuple[Outputs, Any]]:
         """The network's outputs and the targets of the validation split."""
@@ -342,29 +334,23 @@ class Trainer:
             own = self.teacher.ask(batch) if self.objective.kind == "distill" and self.teacher else batch.y
             yield outputs, own
 
-    def state_of_gates(self) -> tuple[dict[str, float], dict[str, float]]:
-        """E[cost] by kind and the mean gate entropy in bits by group, as they are."""
-        groups = group_progress(self.costs.coupling, self.gates, self.k, self.open)
-        costs = expected_costs(self.costs, self.gates.probabilities(self.k), self.budget)
-        return {kind: cost.item() for kind, cost in costs.items()}, {g.name: g.entropy for g in groups}
-
-    def progress(self, epoch: int, loss: float) -> Progress:
-        """The state of the loop in epoch `epoch`, counted from 0."""
-        stage = self.schedule.stage(epoch) if epoch >= 0 else Stage.PREPARE
-        stochastic = math.isfinite(self.k)
-        mask = self.gates.harden() if stochastic else self.open
-        probabilities = self.gates.probabilities(self.k) if stochastic else self.open.double()
+    def progress(self, loss: float) -> Progress:
+        """The state of the loop."""
+        state, mask = self.state, self.mask()
+        pi = state.gates.probabilities(state.k) if math.isfinite(state.k) else mask.double()
+        prepared = state.stage is not Stage.PREPARE
         return Progress(
-            step=self.meter.step,
-            steps=self.meter.steps,
-            epoch=epoch + 1,
+            step=state.meter.step,
+            steps=state.meter.steps,
+            epoch=state.epoch + prepared,
             epochs=self.schedule.epochs,
-            stage=stage,
-            k=self.k,
+            stage=state.stage,
+            k=state.k,
             loss=loss,
-            metrics=self.metrics,
-            costs=cost_progress(self.costs, self.budget, probabilities, mask, self.multipliers.value),
-            groups=group_progress(self.costs.coupling, self.gates, self.k, mask),
-            samples_per_second=self.meter.rate,
-            time_left=self.meter.time_left(stage),
+            metrics=state.metrics,
+            costs=cost_progress(self.costs, self.budget, pi, mask, state.multipliers.value),
+            groups=group_progress(self.costs.coupling, state.gates, state.k, mask),
+            samples_per_second=state.meter.rate,
+            time_left=state.meter.time_left(state.stage),
+            warning="" if prepared else " ".join(state.warnings),
         )

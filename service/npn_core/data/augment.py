@@ -1,5 +1,7 @@
 """Augmentation on the fly: random crops and flips of a batch of images, drawn from the order's generator."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -37,15 +39,27 @@ def check_augment(info: DatasetInfo, augment: str) -> None:
         image_input(info)
 
 
-def crop_flip(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image of `x` (N,C,H,W) padded by 4 raw zeros, cropped back at random, and flipped at random.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CropFlip:
+    """Where each of n images is cropped, and whether it is flipped: (n,) each."""
 
-    The padding is 0 before standardising: black for uint8, the mean for floats that are standardised already
-    (He et al., "Deep Residual Learning", arXiv:1512.03385, section 4.2).
-    """
-    n, _, height, width = x.shape
-    top, left = torch.randint(0, 2 * PADDING + 1, (2, n), generator=generator)
-    flipped = torch.rand(n, generator=generator) < 0.5
-    windows = F.pad(x, [PADDING] * 4).unfold(2, height, 1).unfold(3, width, 1)
-    cropped = windows[torch.arange(n), :, top, left]
-    return torch.where(flipped.view(-1, 1, 1, 1), cropped.flip(3), cropped)
+    top: Tensor
+    left: Tensor
+    flipped: Tensor
+
+    @classmethod
+    def draw(cls, n: int, generator: torch.Generator) -> "CropFlip":
+        """At random."""
+        top, left = torch.randint(0, 2 * PADDING + 1, (2, n), generator=generator)
+        return cls(top=top, left=left, flipped=torch.rand(n, generator=generator) < 0.5)
+
+    def of(self, x: Tensor) -> Tensor:
+        """Each image of `x` (N,C,H,W) padded by 4 raw zeros, cropped back, and flipped or not.
+
+        The padding is 0 before standardising: black for uint8, the mean for floats that are standardised already
+        (He et al., "Deep Residual Learning", arXiv:1512.03385, section 4.2).
+        """
+        n, _, height, width = x.shape
+        windows = F.pad(x, [PADDING] * 4).unfold(2, height, 1).unfold(3, width, 1)
+        cropped = windows[torch.arange(n), :, self.top, self.left]
+        return torch.where(self.flipped.view(-1, 1, 1, 1), cropped.flip(3), cropped)

@@ -9,7 +9,7 @@ from torch import Tensor
 from npn_core.progress import DatasetInfo
 from npn_core.report import AppliedPreprocessing
 
-from .augment import crop_flip, image_input
+from .augment import CropFlip, image_input
 from .preprocessing import Standardiser
 
 KEPT_BYTES = 2 << 30  # training samples below this size as float32 are standardised once, not batch by batch
@@ -83,11 +83,14 @@ class Data:
     preprocessing: AppliedPreprocessing
     _kept: list[tuple[Tensor, ...]] = field(default_factory=list, init=False, repr=False, compare=False)
 
-    def batches(self, batch_size: int, generator: torch.Generator, augment: str = "none") -> Iterator[Batch]:
+    def batches(
+        self, batch_size: int, generator: torch.Generator, augment: str = "none", first: int = 0
+    ) -> Iterator[Batch]:
         """One epoch of the training split in an order drawn from `generator`, and so is the augmentation.
 
-        The last batch is the rest; a rest of one sample joins the batch before, as BatchNorm cannot train on
-        it.  Raises InvalidInput as `check_augment` does.
+        Batches before number `first`, from 0, are left out, but not their draws.  The last batch is the rest; a
+        rest of one sample joins the batch before, as BatchNorm cannot train on it.  Raises InvalidInput as
+        `check_augment` does.
         """
         image = None if augment == "none" else image_input(self.info)
         standardise = Standardiser(self.preprocessing, self.info)
@@ -97,12 +100,15 @@ class Data:
         for step in range(steps):
             end = (step + 1) * batch_size if step + 1 < steps else len(order)
             index = order[step * batch_size : end]
+            crop = None if image is None else CropFlip.draw(len(index), generator)
+            if step < first:
+                continue
             if kept is not None:
                 x = tuple(one[index] for one in kept)
             else:
                 raw = [one[index] for one in self.train.x]
-                if image is not None:
-                    raw[image] = crop_flip(raw[image], generator)
+                if image is not None and crop is not None:
+                    raw[image] = crop.of(raw[image])
                 x = standardise(tuple(raw))
             yield Batch(x=x, y=None if self.train.y is None else _target(self.train.y[index]), index=index)
 

@@ -10,13 +10,16 @@ from torch import Tensor, nn
 from npn_core.pipeline import CompressJob, Outcome, compress
 from npn_core.progress import Progress
 from npn_core.report import ArchitectureDocument, Report, read_document
+from npn_core.train import Keeper
 
 
-def run(job: CompressJob, should_stop: Callable[[], bool] = lambda: False) -> tuple[Outcome, list[Progress]]:
+def run(
+    job: CompressJob, should_stop: Callable[[], bool] = lambda: False, keeper: Keeper | None = None
+) -> tuple[Outcome, list[Progress]]:
     """The outcome and everything the loop said."""
     job.output.mkdir(exist_ok=True)
     said: list[Progress] = []
-    generator = compress(job, should_stop)
+    generator = compress(job, should_stop, keeper)
     while True:
         try:
             said.append(next(generator))

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from npn_core.data import check_augment
-from npn_core.data.augment import crop_flip, image_input
+from npn_core.data.augment import CropFlip, image_input
 from npn_core.errors import InvalidInput
 from npn_core.progress import DatasetInfo, InputInfo
 
@@ -35,7 +35,7 @@ def test_every_image_is_a_crop_that_may_be_flipped(dtype: torch.dtype) -> None:
     padded = F.pad(x[0], [4] * 4)
     crops = [padded[:, i : i + height, j : j + width] for i in range(9) for j in range(9)]
     possible = torch.stack([*crops, *(crop.flip(2) for crop in crops)])
-    found = crop_flip(x, torch.Generator().manual_seed(1))
+    found = CropFlip.draw(len(x), torch.Generator().manual_seed(1)).of(x)
     same = (found[:, None] == possible[None]).flatten(2).all(2)
     assert found.dtype == dtype
     assert same.any(1).all()
@@ -47,7 +47,7 @@ def test_every_image_is_a_crop_that_may_be_flipped(dtype: torch.dtype) -> None:
 def test_images_differ_within_a_batch() -> None:
     """Every image has its own shift and flip."""
     x = torch.arange(90, dtype=torch.uint8).view(1, 3, 6, 5).expand(64, -1, -1, -1)
-    assert len(crop_flip(x, torch.Generator().manual_seed(1)).unique(dim=0)) > 40
+    assert len(CropFlip.draw(len(x), torch.Generator().manual_seed(1)).of(x).unique(dim=0)) > 40
 
 
 def test_one_image_among_inputs() -> None:

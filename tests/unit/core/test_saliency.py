@@ -37,7 +37,7 @@ def test_gate_gradients_are_those_of_autograd(share: float) -> None:
 
 def test_saliency_adds_squares() -> None:
     """Over minibatches, whatever their sign."""
-    saliency = Saliency()
+    saliency = Saliency.none(2)
     saliency.add(torch.tensor([1.0, -2.0]))
     saliency.add(torch.tensor([-1.0, 0.0]))
     assert saliency.batches == 2

@@ -1,0 +1,42 @@
+"""What the budget does to the gates: what a unit costs, and which way the multipliers pull phi."""
+
+import torch
+from torch import Tensor
+
+from .budget import Multipliers, expected_costs
+from .config import Budget
+from .cost import CostModel
+from .gates import Gates
+
+
+def prices(costs: CostModel, budget: Budget, pi: Tensor) -> Tensor:
+    """What a unit of each group costs on average at gate probabilities `pi`: (G,), log cost per unit."""
+    pi = pi.clone().clamp_min(1e-6).requires_grad_()
+    expected = expected_costs(costs, pi, budget)
+    gradient = torch.autograd.grad(torch.stack(list(expected.values())).log().sum(), pi)[0]
+    weights = pi.detach()
+    found = torch.empty_like(weights)
+    for group in costs.coupling.groups:
+        own = weights[group.slice]
+        found[group.slice] = (gradient[group.slice] * own).sum() / own.sum()
+    return found
+
+
+def pull(
+    costs: CostModel,
+    budget: Budget,
+    multipliers: Multipliers,
+    gates: Gates,
+    k: float,
+    progress: float,
+    dt: float,
+) -> Tensor:
+    """d/dphi (G,) of the sum over limits of multiplier times log E[cost]; the multipliers move first.
+
+    `progress` and `dt`, a step, are shares of stage 2.
+    """
+    phi = gates.phi.clone().requires_grad_()
+    expected = expected_costs(costs, gates.with_phi(phi).probabilities(k), budget)
+    multipliers.update({kind: cost.item() for kind, cost in expected.items()}, progress, dt)
+    total = torch.stack([multipliers.value[kind] * cost.log() for kind, cost in expected.items()]).sum()
+    return torch.autograd.grad(total, phi)[0]

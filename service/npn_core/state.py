@@ -1,0 +1,102 @@
+"""The state of the loop: all that decides what its next step does, and what it will say at the end."""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .budget import Hardened, Multipliers
+from .config import Budget, Training
+from .gated import Network
+from .gates import Gates
+from .meter import Meter
+from .optimizer import GateAdam, SlicedAdam
+from .progress import Metric, Progress, Stage
+from .saliency import Saliency
+from .schedule import Schedule
+
+PHI_CENTER, PHI_LIMIT = 1.5, 3.0
+
+
+@dataclass(kw_only=True, slots=True)
+class Generators:
+    """Every random number of a job: the order of the data, the gates, dropout, and the baseline masks."""
+
+    order: torch.Generator
+    gates: torch.Generator
+    noise: torch.Generator
+    masks: torch.Generator
+
+    @classmethod
+    def of(cls, seed: int) -> "Generators":
+        """Independent streams from one seed."""
+        seeds = np.random.SeedSequence(seed).generate_state(4, dtype=np.uint64)
+        order, gates, noise, masks = (torch.Generator().manual_seed(int(s) >> 1) for s in seeds)
+        return cls(order=order, gates=gates, noise=noise, masks=masks)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hardening:
+    """How the gates stood when they became a mask, and that mask, repaired.
+
+    `expected` cost by kind, `gate_entropy` in bits by group.
+    """
+
+    hardened: Hardened
+    expected: dict[str, float]
+    gate_entropy: dict[str, float]
+
+
+@dataclass(kw_only=True, slots=True)
+class LoopState:
+    """Where the loop is and all that it has learned, apart from the weights, which are its network's.
+
+    The next step is number `batch` of `epoch`, both from 0; `stage` is the last one that was entered.
+    `epoch_start` is the order's generator when the epoch began.  `k` is infinite outside of stage 2.
+    `metrics` are those of the last validation, `received` what it said of a network that came trained;
+    `history` has the progress at each validation.  From stage 2 on there are `dense`, the full network's state
+    dict after stage 1, and `share`, that which it has in stage 3's targets; in stage 3 `hardening`.
+    `seconds` were spent, and `resumed` times was the job taken up again, in attempts before this one.
+    """
+
+    adam: SlicedAdam
+    gates: Gates
+    gate_adam: GateAdam
+    saliency: Saliency
+    multipliers: Multipliers
+    meter: Meter
+    generators: Generators
+    epoch_start: Tensor
+    stage: Stage = Stage.PREPARE
+    epoch: int = 0
+    batch: int = 0
+    k: float = math.inf
+    metrics: tuple[Metric, ...] = ()
+    received: tuple[Metric, ...] = ()
+    warnings: tuple[str, ...] = ()
+    history: list[Progress] = field(default_factory=list)
+    dense: dict[str, Tensor] = field(default_factory=dict)
+    share: float = 0.0
+    hardening: Hardening | None = None
+    seconds: float = 0.0
+    resumed: int = 0
+
+    @classmethod
+    def fresh(
+        cls, network: Network, budget: Budget, training: Training, schedule: Schedule, steps: int
+    ) -> "LoopState":
+        """Before the first of `steps` steps per epoch."""
+        gates = Gates.open(network.coupling.size, PHI_CENTER)
+        generators = Generators.of(training.seed)
+        return cls(
+            adam=SlicedAdam(parameters=network.parameters, weight_decay=training.weight_decay),
+            gates=gates,
+            gate_adam=GateAdam(limit=PHI_LIMIT, first=torch.zeros_like(gates.phi)),
+            saliency=Saliency.none(network.coupling.size),
+            multipliers=Multipliers(limits=budget.limits),
+            meter=Meter(ahead={stage: count * steps for stage, count in schedule.stage_epochs.items()}),
+            generators=generators,
+            epoch_start=generators.order.get_state(),
+        )
