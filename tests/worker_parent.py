@@ -21,7 +21,14 @@ def main() -> None:
         for child, script in zip(children, ("sleep", "hold"), strict=False):
             spec = replace(SPEC, labels={"script": script})
             child.send(
-                Assignment(job="jobs/1", attempt=1, spec=spec, dataset=Path(folder), output=Path(folder))
+                Assignment(
+                    job="jobs/1",
+                    attempt=1,
+                    spec=spec,
+                    dataset=Path(folder),
+                    output=Path(folder),
+                    checkpoints=Path(folder) / "kept",
+                )
             )
             assert child.receive(30.0) is not None
     time.sleep(0.5)

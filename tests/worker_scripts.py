@@ -6,6 +6,8 @@ import os
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
@@ -19,6 +21,7 @@ from npn_core.errors import InvalidInput, Stopped, TrainingDiverged
 from npn_core.progress import Progress, Stage
 from npn_service.jobs.model import ArtifactFile
 from npn_service.worker.assignment import perform
+from npn_service.worker.checkpointing import Checkpoints
 from npn_service.worker.messages import Assignment, Finished, Inspected, Inspection, Reading, Reported
 
 Steps = Generator[Progress, None, Finished]
@@ -27,9 +30,12 @@ Steps = Generator[Progress, None, Finished]
 def run(connection: Connection) -> None:
     """A worker process that follows the script."""
 
-    def work(assignment: Assignment, should_stop: Callable[[], bool]) -> Steps:
+    def work(assignment: Assignment, should_stop: Callable[[], bool], checkpoints: Checkpoints) -> Steps:
         yield progress_at(1)
         script = assignment.spec.labels["script"]
+        if script in COUNTS:
+            first = yield from _count(assignment, should_stop, checkpoints, COUNTS[script])
+            return finished(assignment, first_step=first)
         if script in SIGNALS:
             os.kill(os.getpid(), SIGNALS[script])
         elif script in CHANNEL:
@@ -47,7 +53,7 @@ def broken(connection: Connection) -> None:
     os._exit(7)
 
 
-def finished(assignment: Assignment) -> Finished:
+def finished(assignment: Assignment, **more: object) -> Finished:
     """An artifact that tells what the process was like."""
     facts = {
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
@@ -57,6 +63,7 @@ def finished(assignment: Assignment) -> Finished:
         "begin": BEGIN,
         "end": time.time(),
         "dataset": assignment.dataset.read_text(),
+        **more,
     }
     data = json.dumps(facts).encode()
     (assignment.output / "facts.json").write_bytes(data)
@@ -78,6 +85,54 @@ def _report_slowly(*_: object) -> Iterator[Progress]:
         time.sleep(0.3)
         yield progress_at(step)
     time.sleep(0.3)
+
+
+def _count(
+    assignment: Assignment,
+    should_stop: Callable[[], bool],
+    checkpoints: Checkpoints,
+    at_step: Callable[[int], object],
+) -> Generator[Progress, None, int]:
+    """Sixty steps, of which a resumed job makes the rest; returns the first one."""
+    first = 0 if assignment.resume is None else int((assignment.resume / "step").read_text())
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "step").write_text(str(step))
+
+    for step in range(first, 60):
+        if checkpoints.due():
+            checkpoints.keep(step, write)
+        if should_stop():
+            raise Stopped
+        time.sleep(0.02)
+        at_step(step - first)
+        yield progress_at(step)
+    return first
+
+
+def _die_at(steps: int) -> Callable[[int], None]:
+    def at_step(made: int) -> None:
+        if made == steps:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return at_step
+
+
+def _eat(*_: object) -> None:
+    eaten = bytearray(os.urandom(1 << 20) * 300)
+    time.sleep(600)
+    del eaten
+
+
+def _start_an_eater(*_: object) -> None:
+    subprocess.run(
+        [sys.executable, "-c", "import time; eaten = b'1' * (300 << 20); time.sleep(600)"], check=False
+    )
+
+
+def _raise_memory_error(*_: object) -> None:
+    raise MemoryError
 
 
 def _obey(_: Assignment, should_stop: Callable[[], bool]) -> None:
@@ -123,6 +178,12 @@ def _flood(connection: Connection) -> None:
         connection.send(Reported(progress=progress_at(step)))
 
 
+COUNTS: dict[str, Callable[[int], object]] = {
+    "count": lambda made: None,
+    "count-die": _die_at(25),
+    "count-slowly": lambda made: time.sleep(0.2),
+    "count-stop": lambda made: time.sleep(600) if made == 30 else None,
+}
 SIGNALS = {"sigkill": signal.SIGKILL, "sigsegv": signal.SIGSEGV}
 SCRIPTS: dict[str, Callable[..., Iterator[Progress] | None]] = {
     "a-lot": _report_a_lot,
@@ -136,6 +197,9 @@ SCRIPTS: dict[str, Callable[..., Iterator[Progress] | None]] = {
     "refuse": _refuse,
     "diverge": _diverge,
     "blunder": _blunder,
+    "eat": _eat,
+    "child-eats": _start_an_eater,
+    "memory-error": _raise_memory_error,
 }
 CHANNEL: dict[str, Callable[[Connection], object]] = {
     "garbage": _send_garbage,

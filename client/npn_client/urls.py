@@ -45,7 +45,7 @@ class UrlTransfers:
     authorities that are trusted beside the system's.
     """
 
-    def __init__(self, *, https_only: bool, ca_file: Path | None = None) -> None:
+    def __init__(self, *, https_only: bool, ca_file: str | Path | None = None) -> None:
         context = ssl.create_default_context()
         if ca_file is not None:
             context.load_verify_locations(ca_file)

@@ -137,7 +137,7 @@ def restore(trainer: Trainer, folder: Path) -> None:
             raise CheckpointRefused(f"{TENSORS} is not the file that {STATE} was written with")
         found = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise CheckpointRefused(f"{TENSORS} cannot be read: {error}") from error
+        raise CheckpointRefused(_unreadable(path, error)) from error
     _shape(trainer, document, found)
     _check_tensors(_tensors(trainer), found)
     _set_numbers(trainer.state, document)
@@ -231,7 +231,13 @@ def _read_document(path: Path) -> Document:
     except CheckpointRefused:
         raise
     except (OSError, ValueError, RecursionError, CoreError) as error:  # DocumentError is a ValueError
-        raise CheckpointRefused(f"{path.name} cannot be read: {error!s:.200}") from error
+        raise CheckpointRefused(_unreadable(path, error)) from error
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    """Why, without the folder."""
+    why = error.strerror if isinstance(error, OSError) else error
+    return f"{path.name} cannot be read: {why!s:.200}"
 
 
 def _check_belongs(document: Document, trainer: Trainer) -> None:

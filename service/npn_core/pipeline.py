@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,20 +103,18 @@ def compress(
         uploaded_trained=prepared.trained,
     )
     yield _between(job, Stage.PREPARE, epoch=0)
-
-    def fresh() -> Trainer:
-        return Trainer(
-            network=network,
-            costs=costs,
-            data=data,
-            objective=prepared.objective,
-            budget=job.budget,
-            training=training,
-            trained=prepared.trained,
-            should_stop=should_stop,
-            keeper=keeper,
-        )
-
+    fresh = partial(
+        Trainer,
+        network=network,
+        costs=costs,
+        data=data,
+        objective=prepared.objective,
+        budget=job.budget,
+        training=training,
+        trained=prepared.trained,
+        should_stop=should_stop,
+        keeper=keeper,
+    )
     trainer = fresh() if job.checkpoint is None else resumed(fresh, job.checkpoint)
     ready = time.monotonic() - started
     trained = yield from trainer.run()

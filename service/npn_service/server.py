@@ -38,6 +38,7 @@ from .storage.s3_client import PATIENT, QUICK
 from .storage.store import ObjectStore
 from .worker.dispatcher import Dispatcher
 from .worker.inspector import Inspector
+from .worker.vigil import WorkerLimits
 
 # Calls that may block at the same time; SQLite writes one at a time anyway.
 _BLOCKING_THREADS = 8
@@ -145,6 +146,12 @@ async def _run_jobs(base: Base, stack: AsyncExitStack) -> Callable[[], None]:
         # One server at a time holds the folder, so what this name holds at the start, a dead one held.
         host=f"{socket.gethostname()}:{base.folder.identity}",
         lease_seconds=base.settings.lease_seconds,
+        limits=WorkerLimits(
+            checkpoint_seconds=base.settings.checkpoint_seconds,
+            stall_seconds=base.settings.stall_timeout,
+            grace_seconds=base.settings.grace_seconds,
+            memory_bytes=base.settings.worker_memory_bytes,
+        ),
     )
     stack.push_async_callback(base.blocking.run, dispatcher.drain)
     await base.blocking.run(dispatcher.start)

@@ -72,6 +72,18 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         default=30.0, ge=5, description="a job whose worker is silent this long is requeued"
     )
+    checkpoint_seconds: float = Field(
+        default=60.0, gt=0, description="a running job's state is stored this often"
+    )
+    grace_seconds: float = Field(
+        default=25.0, ge=0, description="a server that stops waits this long for last checkpoints"
+    )
+    stall_timeout: float = Field(
+        default=600.0, gt=0, description="an attempt without a training step for this long ends"
+    )
+    worker_memory_bytes: int = Field(
+        default=0, ge=0, description="most memory of a worker and what it starts; 0: no limit"
+    )
     max_epochs: int = Field(default=10_000, ge=1, description="most epochs of a job")
     max_message_bytes: int = Field(
         default=4 << 20, ge=64 << 10, le=1 << 30, description="largest gRPC message"

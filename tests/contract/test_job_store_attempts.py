@@ -8,7 +8,7 @@ import pytest
 from job_samples import ERROR, RESULT, create, lease, progress_at
 
 from npn_service.errors import LostLease
-from npn_service.jobs.model import Job, State
+from npn_service.jobs.model import ArtifactFile, Checkpoint, Job, State
 from npn_service.jobs.store import JobStore
 
 Publish = Callable[[JobStore, str, int], object]
@@ -20,12 +20,22 @@ def _renew(store: JobStore, job_id: str, attempt: int) -> None:
         raise LostLease("not renewed")
 
 
+def checkpoint_at(attempt: int, step: int) -> Checkpoint:
+    """A checkpoint of one file."""
+    return Checkpoint(
+        attempt=attempt, step=step, files=(ArtifactFile(path="state.json", size=2, sha256="0" * 64),)
+    )
+
+
 PUBLISHING: dict[str, Publish] = {
     "renew": lambda store, job, n: _renew(store, job, n),
     "progress": lambda store, job, n: store.record_progress(job_id=job, attempt=n, progress=progress_at(1)),
     "finish": lambda store, job, n: store.finish_job(job_id=job, attempt=n, result=RESULT),
     "fail": lambda store, job, n: store.fail_job(job_id=job, attempt=n, error=ERROR),
     "confirm": lambda store, job, n: store.confirm_cancel(job_id=job, attempt=n),
+    "checkpoint": lambda store, job, n: store.record_checkpoint(
+        job_id=job, attempt=n, checkpoint=checkpoint_at(n, 1)
+    ),
     "release": lambda store, job, n: store.release_job(job_id=job, attempt=n, cause="x", counts=True),
 }
 
@@ -115,6 +125,88 @@ def test_the_third_lost_attempt_fails_the_job(store: JobStore) -> None:
     assert released.error is not None
     assert released.error.reason == "ATTEMPTS_EXHAUSTED"
     assert "worker 5 died" in released.error.message
+
+
+def record(store: JobStore, job: Job, step: int) -> Checkpoint:
+    """The job's current attempt records one."""
+    made = checkpoint_at(job.attempt, step)
+    store.record_checkpoint(job_id=job.id, attempt=job.attempt, checkpoint=made)
+    return made
+
+
+def lose(store: JobStore, job: Job) -> Job:
+    """The job's current attempt dies."""
+    return store.release_job(job_id=job.id, attempt=job.attempt, cause="it died", counts=True)
+
+
+def test_a_newer_checkpoint_begins_the_count_anew(store: JobStore) -> None:
+    """Attempts that die with progress never add up; one that only repeats a step has made none."""
+    create(store)
+    for step in (10, 20, 30, 40):
+        job = lease(store)
+        made = record(store, job, step)
+        assert lose(store, job).state is State.QUEUED
+    assert lose(store, lease(store)).state is State.QUEUED
+    last = lease(store)
+    assert last.checkpoint == made
+    record(store, last, 40)
+    failed = lose(store, last)
+    assert failed.state is State.FAILED
+    assert failed.error is not None
+    assert failed.error.message.startswith("3 attempts in a row died without a newer checkpoint")
+
+
+def test_an_older_checkpoint_goes_when_a_newer_one_is_recorded(store: JobStore) -> None:
+    """Within an attempt the one folder, of an earlier attempt all that is left of it; repeating changes nothing."""
+    create(store)
+    first = lease(store)
+    for step in (1, 2, 2):
+        record(store, first, step)
+    assert store.list_garbage() == [f"{first.attempt_prefix}checkpoints/1/"]
+    store.forget_garbage(f"{first.attempt_prefix}checkpoints/1/")
+    lose(store, first)
+    assert store.list_garbage() == []  # the checkpoint lives in it
+    second = lease(store)
+    record(store, second, 3)
+    assert store.list_garbage() == [first.attempt_prefix]
+
+
+@pytest.mark.parametrize("end", ["succeeded", "failed", "cancelled", "cancelled in the queue"])
+def test_no_checkpoint_outlives_its_job(store: JobStore, end: str) -> None:
+    """Whatever its end: what is left is the artifact, and that of a success alone."""
+    create(store)
+    first = lease(store)
+    record(store, first, 1)
+    queued = lose(store, first)
+    match end:
+        case "cancelled in the queue":
+            ended = store.cancel_job(owner="local", job_id=queued.id)
+            expected = [first.attempt_prefix]
+        case "succeeded":
+            second = lease(store)
+            ended = store.finish_job(job_id=second.id, attempt=2, result=RESULT)
+            expected = [first.attempt_prefix, f"{second.attempt_prefix}checkpoints/"]
+        case "failed":
+            second = lease(store)
+            ended = store.fail_job(job_id=second.id, attempt=2, error=ERROR)
+            expected = [first.attempt_prefix, second.attempt_prefix]
+        case _:
+            second = lease(store)
+            store.cancel_job(owner="local", job_id=second.id)
+            ended = store.confirm_cancel(job_id=second.id, attempt=2)
+            expected = [first.attempt_prefix, second.attempt_prefix]
+    assert ended.checkpoint is None
+    assert sorted(store.list_garbage()) == expected
+
+
+def test_a_lease_that_passes_does_not_count(store: JobStore) -> None:
+    """A killed server, a lost node: never the job's fault, however often."""
+    create(store)
+    for _ in range(4):
+        lease(store, seconds=0.01)
+        time.sleep(0.02)
+        (released,) = store.expire_leases()
+        assert released.state is State.QUEUED
 
 
 def test_releasing_a_cancelling_job_cancels_it(store: JobStore) -> None:

@@ -30,7 +30,11 @@ def send(child: Child, script: str, folder: Path) -> None:
     dataset = folder / "data.npz"
     dataset.write_text("the dataset")
     spec = replace(SPEC, labels={"script": script})
-    child.send(Assignment(job="jobs/1", attempt=1, spec=spec, dataset=dataset, output=folder))
+    child.send(
+        Assignment(
+            job="jobs/1", attempt=1, spec=spec, dataset=dataset, output=folder, checkpoints=folder / "kept"
+        )
+    )
 
 
 def received(child: Child) -> list[Any]:

@@ -18,6 +18,7 @@ from npn_service.jobs.manager import Inputs, JobManager
 from npn_service.jobs.model import Job, JobSpec, State
 from npn_service.jobs.sql_store import SqlJobStore
 from npn_service.worker import child
+from npn_service.worker.vigil import WorkerLimits
 
 
 @pytest.fixture
@@ -240,18 +241,19 @@ def test_a_commit_whose_answer_is_lost_keeps_its_artifact(lab: Lab) -> None:
 
 
 def test_drain_requeues_and_leaves_no_process(lab: Lab) -> None:
-    """A drain returns a running job to the queue, uncounted, and ends every process quickly."""
-    dispatcher = lab.dispatcher(workers=2)
+    """A drain returns a running job to the queue, uncounted, and ends every process when its grace is over."""
+    limits = WorkerLimits(grace_seconds=0.5)
+    dispatcher = lab.dispatcher(workers=2, limits=limits)
     jobs = [lab.create("hold"), lab.create("obey")]
     for job in jobs:
         lab.wait_reported(job)
     asked = time.monotonic()
     dispatcher.drain()
-    assert time.monotonic() - asked < 2.0
+    assert time.monotonic() - asked < 10.0
     assert not worker_pids()
     assert [lab.get(job).state for job in jobs] == [State.QUEUED, State.QUEUED]
     for _ in range(3):  # not counted: a third drain does not fail it
-        again = lab.dispatcher()
+        again = lab.dispatcher(limits=limits)
         lab.wait_reported(jobs[0])
         again.drain()
     assert lab.get(jobs[0]).state is State.QUEUED

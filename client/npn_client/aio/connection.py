@@ -34,7 +34,7 @@ class AsyncConnection:
         self._token = token
         self._timeout = timeout
         self.urls = UrlTransfers(
-            https_only=tls is not False, ca_file=None if isinstance(tls, bool) else Path(tls)
+            https_only=encryption is not None, ca_file=encryption.ca_file if encryption else None
         )
 
     async def call(self, method: str, request: Any, *, timeout: float | None = None) -> Any:

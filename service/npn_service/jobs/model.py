@@ -173,6 +173,15 @@ class JobResult:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """The state of a job's training after `step` steps, as attempt number `attempt` stored it."""
+
+    attempt: int
+    step: int
+    files: tuple[ArtifactFile, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
     """A job at one moment.  `sequence` numbers its newest event, from 1.
 
@@ -194,6 +203,7 @@ class Job:
     progress: Progress | None = None
     error: JobError | None = None
     result: JobResult | None = None
+    checkpoint: Checkpoint | None = None
 
     @property
     def name(self) -> str:
@@ -208,7 +218,15 @@ class Job:
     @property
     def attempt_prefix(self) -> str:
         """Object-key prefix of the current attempt's output."""
-        return f"jobs/{self.id}/attempts/{self.attempt}/"
+        return self.prefix_of(self.attempt)
+
+    def prefix_of(self, attempt: int) -> str:
+        """Object-key prefix of everything that an attempt wrote."""
+        return f"{self.prefix}attempts/{attempt}/"
+
+    def checkpoint_prefix(self, checkpoint: Checkpoint) -> str:
+        """Object-key prefix of a checkpoint's files."""
+        return f"{self.prefix_of(checkpoint.attempt)}checkpoints/{checkpoint.step}/"
 
 
 class Outcome(Enum):

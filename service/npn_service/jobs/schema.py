@@ -35,7 +35,8 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 # Columns named after a dataclass of the model hold it as JSON text.  `sequence` is the number of the newest
-# event, `lost_attempts` counts towards the limit, `progress_time` is that of the newest event with progress.
+# event, `lost_attempts` are those in a row that died without a newer checkpoint, `progress_time` is that of the
+# newest event with progress.
 jobs = Table(
     "jobs",
     metadata,
@@ -60,6 +61,7 @@ jobs = Table(
     Column("progress_time", UtcDateTime),
     Column("error", Text),
     Column("result", Text),
+    Column("checkpoint", Text),
     Index(None, "owner", "create_time", "id"),
     Index(None, "state", "priority", "create_time"),
 )

@@ -10,9 +10,9 @@ from npn_core.progress import Progress
 
 from .codec import encode
 from .database import clock
-from .model import AttemptRecord, Job, JobError, JobResult, Outcome, Resources, State
+from .model import AttemptRecord, Checkpoint, Job, JobError, JobResult, Outcome, Resources, State
 from .schema import attempts, jobs, turns
-from .sql_base import LEASED, WAITING, SqlBase, owned_job
+from .sql_base import LEASED, WAITING, SqlBase, job_of, owned_job
 
 MAX_LOST_ATTEMPTS = 3
 _INTERNAL = 13  # google.rpc.Code
@@ -98,6 +98,23 @@ class SqlAttempts(SqlBase):
             )
             self._add_event(connection, changed.id, changed.sequence, now, progress=text)
 
+    def record_checkpoint(self, *, job_id: str, attempt: int, checkpoint: Checkpoint) -> None:
+        """Have the job go on from `checkpoint` after this attempt."""
+        with self._database.write() as connection:
+            row = self._held(connection, job_id, attempt)
+            job = job_of(row)
+            before = job.checkpoint
+            if before == checkpoint:
+                return
+            is_newer = before is None or checkpoint.step > before.step
+            lost = 0 if is_newer else row.lost_attempts
+            self._update(connection, row, checkpoint=encode(checkpoint), lost_attempts=lost)
+            if before is not None:
+                same = before.attempt == attempt
+                self._discard(
+                    connection, job.checkpoint_prefix(before) if same else job.prefix_of(before.attempt)
+                )
+
     def finish_job(self, *, job_id: str, attempt: int, result: JobResult) -> Job:
         """-> SUCCEEDED."""
         with self._database.write() as connection:
@@ -127,7 +144,7 @@ class SqlAttempts(SqlBase):
             return self._release(connection, row, self._database.now(connection), cause, counts=counts)
 
     def expire_leases(self, *, host: str | None = None) -> Sequence[Job]:
-        """Release, counting, every job whose lease has passed, and those that `host` holds."""
+        """Release every job whose lease has passed, and those that `host` holds."""
         expired = (
             sa.select(jobs)
             .join(attempts, sa.and_(attempts.c.job_id == jobs.c.id, attempts.c.number == jobs.c.attempt))
@@ -141,7 +158,7 @@ class SqlAttempts(SqlBase):
             rows = connection.execute(expired).all()
             now = self._database.now(connection)
             cause = "its worker was not heard of in time"
-            return [self._release(connection, row, now, cause, counts=True) for row in rows]
+            return [self._release(connection, row, now, cause, counts=False) for row in rows]
 
     def count_by_state(self) -> Mapping[State, int]:
         """Jobs of all owners, by state."""
@@ -160,7 +177,7 @@ class SqlAttempts(SqlBase):
             error = JobError(
                 code=_INTERNAL,
                 reason="ATTEMPTS_EXHAUSTED",
-                message=f"{lost} attempts were lost, the last one because {cause}",
+                message=f"{lost} attempts in a row died without a newer checkpoint, the last one because {cause}",
             )
             return self._advance(connection, row, State.FAILED, now, cause=cause, error=encode(error))
         return self._advance(

@@ -10,7 +10,7 @@ from npn_service.errors import LostLease, NotFound
 
 from .codec import decode, encode
 from .database import ANSWER_SECONDS, Database, clock
-from .model import Job, JobError, JobPlan, JobResult, JobSpec, Outcome, State, check_transition
+from .model import Checkpoint, Job, JobError, JobPlan, JobResult, JobSpec, Outcome, State, check_transition
 from .schema import attempts, events, garbage, jobs, objects
 
 NO_PLAN = encode(None)
@@ -101,7 +101,7 @@ class SqlBase:
         source = State(row.state)
         check_transition(source, target)
         if target.done:
-            values["end_time"] = now
+            values |= {"end_time": now, "checkpoint": None}
         values = {"wait_reason": "", **values, "state": target.value, "sequence": jobs.c.sequence + 1}
         job = job_of(self._update(connection, row, publish=publish, **values))
         self._add_event(connection, job.id, job.sequence, now, job=encode(job))
@@ -109,8 +109,8 @@ class SqlBase:
             running = sa.and_(attempts.c.job_id == job.id, attempts.c.number == job.attempt)
             ended = {"end_time": now, "outcome": _OUTCOMES[target].value, "cause": cause}
             connection.execute(sa.update(attempts).where(running).values(ended))
-            if target is not State.SUCCEEDED:
-                self._discard(connection, job.attempt_prefix)
+        for prefix in _left_behind(job_of(row), target):
+            self._discard(connection, prefix)
         if target.done:
             for object_id in job.spec.object_ids:
                 self._use_object(connection, job.owner, object_id, now)
@@ -160,6 +160,20 @@ def of_owner(query: sa.Select[Any], owner: str | None) -> sa.Select[Any]:
     return query if owner is None else query.where(jobs.c.owner == owner)
 
 
+def _left_behind(job: Job, target: State) -> list[str]:
+    """Prefixes of what no row speaks of once `job` is in the state `target`: its attempt's and its checkpoint's."""
+    kept, is_attempt_over = job.checkpoint, job.state in LEASED and target not in LEASED
+    left = {job.attempt} if is_attempt_over else set()
+    if kept is not None and target.done:
+        left.add(kept.attempt)
+    elif kept is not None:
+        left.discard(kept.attempt)
+    if target is not State.SUCCEEDED:
+        return [job.prefix_of(attempt) for attempt in sorted(left)]
+    checkpoints = [f"{job.attempt_prefix}checkpoints/"] if kept is not None else []
+    return checkpoints + [job.prefix_of(attempt) for attempt in sorted(left - {job.attempt})]
+
+
 def job_of(row: sa.Row[Any]) -> Job:
     """The job that a row of `jobs` holds."""
     return Job(
@@ -178,4 +192,5 @@ def job_of(row: sa.Row[Any]) -> Job:
         progress=None if row.progress is None else decode(Progress, row.progress),
         error=None if row.error is None else decode(JobError, row.error),
         result=None if row.result is None else decode(JobResult, row.result),
+        checkpoint=None if row.checkpoint is None else decode(Checkpoint, row.checkpoint),
     )

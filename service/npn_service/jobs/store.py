@@ -19,6 +19,7 @@ from npn_core.progress import Progress
 
 from .model import (
     AttemptRecord,
+    Checkpoint,
     Event,
     FileSpec,
     Job,
@@ -120,6 +121,13 @@ class JobStore(Protocol):
         its own: it shows in the job and in the next event.  Raises LostLease.
         """
 
+    def record_checkpoint(self, *, job_id: str, attempt: int, checkpoint: Checkpoint) -> None:
+        """Have the job go on from `checkpoint` after this attempt, and note the one before as garbage.
+
+        A later step than the one before had sets the count of lost attempts back to 0.  Safe to repeat; raises
+        LostLease.
+        """
+
     def finish_job(self, *, job_id: str, attempt: int, result: JobResult) -> Job:
         """-> SUCCEEDED, if the attempt is current and its lease has not passed.  Raises LostLease."""
 
@@ -132,12 +140,14 @@ class JobStore(Protocol):
     def release_job(self, *, job_id: str, attempt: int, cause: str, counts: bool) -> Job:
         """RUNNING -> QUEUED after an attempt that ended through no fault of the job.
 
-        CANCELLING -> CANCELLED.  With `counts` the attempt counts as lost; the third lost attempt fails the
-        job with `cause` (reason ATTEMPTS_EXHAUSTED).  A drain does not count.  Raises LostLease.
+        CANCELLING -> CANCELLED.  With `counts` the attempt counts as lost; the third in a row without a newer
+        checkpoint fails the job with `cause` (reason ATTEMPTS_EXHAUSTED).  A drain does not count.  Raises
+        LostLease.
         """
 
     def expire_leases(self, *, host: str | None = None) -> Sequence[Job]:
-        """Release (counting) every running job whose lease has passed; returns them.
+        """Release every running job whose lease has passed; returns them.  That is a server's end and does
+        not count as lost.
 
         With `host` also those that it holds a lease on, passed or not: a server that starts has no workers.
         """

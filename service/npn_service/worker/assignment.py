@@ -1,6 +1,7 @@
 """Inside a worker process: take one assignment, report while it runs, say what came of it."""
 
 import os
+import tempfile
 import threading
 import time
 import traceback
@@ -11,13 +12,15 @@ from typing import Final
 from npn_core.errors import Stopped
 from npn_core.progress import Progress
 
+from .checkpointing import Checkpoints
 from .failures import describe
-from .messages import Assignment, Cancel, Cancelled, Failed, Finished, Reported
+from .messages import Assignment, Cancel, Cancelled, Failed, Finished, Reported, Suspend
 
 _REPORT_SECONDS: Final = 0.25
 
-Work = Callable[[Assignment, Callable[[], bool]], Generator[Progress, None, Finished]]
-"""Runs an assignment: yields progress, asks now and then whether to stop, and raises Stopped if so."""
+Work = Callable[[Assignment, Callable[[], bool], Checkpoints], Generator[Progress, None, Finished]]
+"""Runs an assignment: yields progress, asks now and then for a checkpoint, then whether to stop, and raises
+Stopped if so."""
 
 
 def perform(connection: Connection, work: Work) -> None:
@@ -26,10 +29,13 @@ def perform(connection: Connection, work: Work) -> None:
         assignment: Assignment = connection.recv()
     except EOFError:  # the pool is stopped
         return
+    tempfile.tempdir = str(assignment.output.parent)  # goes with the attempt, however that ends
     stop = threading.Event()
-    threading.Thread(target=_listen, args=(connection, stop), daemon=True).start()
+    checkpoints = Checkpoints(assignment, connection.send)
+    threading.Thread(target=_listen, args=(connection, stop, checkpoints), daemon=True).start()
     try:
-        connection.send(_report(work(assignment, stop.is_set), connection))
+        steps = work(assignment, lambda: stop.is_set() or checkpoints.suspended, checkpoints)
+        connection.send(_report(steps, connection))
     except Stopped:
         connection.send(Cancelled())
     except Exception as error:
@@ -37,11 +43,14 @@ def perform(connection: Connection, work: Work) -> None:
         connection.send(Failed(error=describe(error)))
 
 
-def _listen(connection: Connection, stop: threading.Event) -> None:
+def _listen(connection: Connection, stop: threading.Event, checkpoints: Checkpoints) -> None:
     try:
         while True:
-            if isinstance(connection.recv(), Cancel):
-                stop.set()
+            match connection.recv():
+                case Cancel():
+                    stop.set()
+                case Suspend():
+                    checkpoints.suspend()
     except (EOFError, OSError):  # the server is gone
         os._exit(1)
 

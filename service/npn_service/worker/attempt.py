@@ -5,28 +5,43 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import structlog
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from npn_core.progress import Progress
+from npn_core.progress import Progress, Stage
 from npn_service.errors import InvalidRequest, LostLease, NotFound, ServiceError, Unavailable
+from npn_service.jobs.garbage import sweep
 from npn_service.jobs.manager import JobManager
 from npn_service.jobs.model import Job, JobError, JobResult, State
 from npn_service.jobs.store import JobStore
 from npn_service.storage.store import ObjectStore
 
+from .checkpoints import CheckpointDamagedError, CheckpointUploads, fetch
 from .child import Child, ChildEnded
-from .failures import DEADLINE_EXCEEDED, INTERNAL, INVALID_ARGUMENT
+from .failures import INTERNAL, INVALID_ARGUMENT
 from .leases import Lease, LeaseKeeper
-from .messages import Assignment, Cancel, Cancelled, Failed, Finished, Reported
+from .messages import (
+    Assignment,
+    Cancel,
+    Cancelled,
+    Checkpointed,
+    CheckpointFailed,
+    Failed,
+    Finished,
+    Reported,
+    Suspend,
+)
+from .vigil import Ending, Released, Vigil, WorkerLimits
 
 _TICK_SECONDS: Final = 0.1
 _PROGRESS_SECONDS: Final = 0.5  # a write each
-_GRACE_SECONDS: Final = 1.0
+_CANCEL_SECONDS: Final = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -44,15 +59,8 @@ class DispatchObserver(Protocol):
         """A worker reported."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Released:
-    """The attempt ended through no fault of the job; `counts` as in `JobStore.release_job`."""
-
-    cause: str
-    counts: bool
-
-
-Ending = Finished | Failed | Cancelled | Released
+T = TypeVar("T")
+_SHUT_DOWN: Final = Released(cause="the server shut down", counts=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +74,7 @@ class Service:
     folder: Path
     leases: LeaseKeeper
     lease_seconds: float
+    limits: WorkerLimits
     draining: threading.Event
 
 
@@ -77,8 +86,12 @@ class Attempt:
         self._lease = lease
         self._job = job = lease.job
         self._child = child
-        self._output = service.folder / f"{job.id}-{job.attempt}"
+        self._scratch = service.folder / f"{job.id}-{job.attempt}"
+        self._output, self._checkpoints = self._scratch / "output", self._scratch / "checkpoints"
         self._started = time.monotonic()
+        self._stage: Stage | None = None
+        self._asked: Ending | None = None
+        self._kill_at = math.inf
         self._unrecorded: Progress | None = None
         self._recorded = -math.inf
 
@@ -96,63 +109,135 @@ class Attempt:
             finally:
                 self._service.leases.drop(self._lease)
                 self._child.close()
-                shutil.rmtree(self._output, ignore_errors=True)
+                shutil.rmtree(self._scratch, ignore_errors=True)
             seconds = time.monotonic() - self._started
             _log.info("attempt.ended", outcome=outcome, seconds=round(seconds, 3))
             self._service.observer.job_ended(outcome=outcome, seconds=seconds)
 
     def _work(self) -> Ending:
         """Have the worker run the job; returns how that ended."""
-        spec = self._job.spec
+        spec, limits, kept = self._job.spec, self._service.limits, self._job.checkpoint
         try:
             inputs = self._service.manager.inputs(owner=self._job.owner, spec=spec)
         except InvalidRequest as error:
             return Failed(error=_invalid(error))
         for number in range(1, self._job.attempt):  # what a server stored that died before the commit
-            self._service.objects.delete_prefix(replace(self._job, attempt=number).attempt_prefix)
-        self._output.mkdir()
+            if kept is None or kept.attempt != number:
+                self._service.objects.delete_prefix(self._job.prefix_of(number))
+        self._output.mkdir(parents=True)
         try:
-            self._child.send(
-                Assignment(
-                    job=self._job.name,
-                    attempt=self._job.attempt,
-                    spec=spec,
-                    dataset=inputs.dataset,
-                    model=inputs.model,
-                    output=self._output,
-                )
-            )
-            return self._follow()
-        except ChildEnded as ended:
-            return Released(cause=str(ended), counts=True)
+            resume = self._fetch()
+        except (OSError, Unavailable) as error:
+            return Released(cause=f"its checkpoint could not be read: {error}", counts=False)
+        assignment = Assignment(
+            job=self._job.name,
+            attempt=self._job.attempt,
+            spec=spec,
+            dataset=inputs.dataset,
+            model=inputs.model,
+            output=self._output,
+            checkpoints=self._checkpoints,
+            checkpoint_seconds=limits.checkpoint_seconds,
+            resume=resume,
+        )
+        store, objects = self._service.store, self._service.objects
+        with closing(CheckpointUploads(store, objects, self._job, self._checkpoints)) as uploads:
+            ending = self._have_run(assignment, uploads)
+            self._child.kill()
+            if isinstance(ending, Released):
+                self._keep_last(uploads)
+        return ending
 
-    def _follow(self) -> Ending:
-        limit = math.inf if self._job.spec.max_duration is None else self._job.spec.max_duration
-        deadline = self._started + limit
-        kill_at = math.inf
+    def _have_run(self, assignment: Assignment, uploads: CheckpointUploads) -> Ending:
+        """Hand the assignment to the worker and follow it to its end."""
+        limits, max_duration = self._service.limits, assignment.spec.max_duration
+        vigil = Vigil(pid=self._child.pid, max_duration=max_duration, limits=limits)
+        try:
+            self._child.send(assignment)
+            return self._follow(vigil, uploads)
+        except ChildEnded as ended:
+            return vigil.explain(ended)
+
+    def _keep_last(self, uploads: CheckpointUploads) -> None:
+        """Have the last checkpoint stored, in what is left of the grace period where the server shuts down."""
+        grace_seconds = self._service.limits.grace_seconds
+        patience = self._kill_at if self._asked is _SHUT_DOWN else time.monotonic() + grace_seconds
+        while not uploads.settled(_TICK_SECONDS) and time.monotonic() < patience:
+            if self._cancel_is_asked():
+                return
+
+    def _fetch(self) -> Path | None:
+        """The checkpoint to go on from, on this host; a folder without one where it is damaged."""
+        checkpoint, folder = self._job.checkpoint, self._scratch / "resume"
+        if checkpoint is None:
+            return None
+        try:
+            self._insist(lambda: fetch(self._service.objects, self._job, checkpoint, folder))
+        except CheckpointDamagedError as error:  # the worker begins anew, and says so
+            _log.warning("checkpoint.refused", step=checkpoint.step, cause=str(error))
+            shutil.rmtree(folder)
+        return folder
+
+    def _insist(self, call: Callable[[], T]) -> T:
+        """Repeat what an outage prevents for as long as the job is to run here; raises what it said at last."""
+
+        def give_up(state: RetryCallState) -> bool:
+            cause = state.outcome and state.outcome.exception()
+            _log.warning("attempt.store_unavailable", cause=str(cause), tries=state.attempt_number)
+            return self._service.draining.is_set() or self._cancel_is_asked()
+
+        retrying = Retrying(
+            retry=retry_if_exception_type((OSError, Unavailable)),
+            stop=give_up,
+            wait=wait_exponential(0.1, max=2),
+            reraise=True,
+        )
+        return retrying(call)
+
+    def _follow(self, vigil: Vigil, uploads: CheckpointUploads) -> Ending:
         while True:
-            message = self._child.receive(_TICK_SECONDS)
-            match message:
-                case Finished() | Failed() | Cancelled():
-                    return message
+            match self._child.receive(_TICK_SECONDS):
+                case Cancelled() if self._asked is not None:
+                    return self._asked
+                case Finished() | Failed() | Cancelled() as said:
+                    return said
                 case Reported(progress=progress):
                     self._service.observer.progress_made(self._job, progress)
-                    self._unrecorded = progress
+                    self._unrecorded, self._stage = progress, progress.stage
+                    vigil.moved()
+                case Checkpointed() as made:
+                    uploads.offer(made)
+                case CheckpointFailed(step=step, cause=cause):
+                    _log.warning("checkpoint.not_written", step=step, cause=cause)
                 case None:
                     pass
                 case _:
                     return Released(cause="the worker sent a message that is not understood", counts=True)
-            now = time.monotonic()
-            if self._service.draining.is_set():
-                return Released(cause="the server shut down", counts=False)
-            if now >= deadline:
-                return Failed(error=_too_long(limit))
-            if now >= kill_at:
-                return Cancelled()
-            self._record_progress(pause=_PROGRESS_SECONDS)
-            if self._lease.check() is State.CANCELLING and kill_at == math.inf:
-                self._child.send(Cancel())
-                kill_at = now + _GRACE_SECONDS
+            if (ending := self._look(vigil)) is not None:
+                return ending
+
+    def _look(self, vigil: Vigil) -> Ending | None:
+        """What there is to see beside the worker's messages; returns how the attempt is to end now, if it is."""
+        if time.monotonic() >= self._kill_at:
+            return self._asked
+        self._record_progress(pause=_PROGRESS_SECONDS)
+        cancelled = self._cancel_is_asked()
+        if cancelled and not isinstance(self._asked, Cancelled):
+            self._ask(Cancel(), Cancelled(), _CANCEL_SECONDS)
+        elif self._service.draining.is_set() and self._asked is None:
+            if self._stage in (None, Stage.PREPARE):  # there is nothing to keep
+                return _SHUT_DOWN
+            self._ask(Suspend(), _SHUT_DOWN, self._service.limits.grace_seconds)
+        return vigil.verdict()
+
+    def _cancel_is_asked(self) -> bool:
+        """Whether the job's owner wants it to stop.  Raises LostLease."""
+        return self._lease.check() is State.CANCELLING
+
+    def _ask(self, message: Cancel | Suspend, ending: Ending, seconds: float) -> None:
+        """Ask the worker to stop, which then is the `ending`; it is killed when it takes longer than `seconds`."""
+        self._child.send(message)
+        self._asked, self._kill_at = ending, time.monotonic() + seconds
 
     def _record_progress(self, *, pause: float = 0.0) -> None:
         """Store the newest progress, `pause` seconds after the last; a failure loses that one progress."""
@@ -169,18 +254,17 @@ class Attempt:
 
     def _settle(self, ending: Ending) -> str:
         """Make the ending the job's, publishing what it made; returns the outcome.  Raises LostLease."""
-        self._child.kill()
         self._log_trouble(ending)
         try:
             if isinstance(ending, Finished):
                 self._record_progress()
                 ending = self._upload(ending)
-                if not isinstance(ending, Finished):
-                    self._service.objects.delete_prefix(self._job.attempt_prefix)
             job = self._commit(ending)
         except LostLease:
             self._discard()
             raise
+        with suppress(OSError, ServiceError):  # stays noted as garbage
+            sweep(self._service.store, self._service.objects)
         return "released" if job.state is State.QUEUED else job.state.value
 
     def _upload(self, finished: Finished) -> Ending:
@@ -189,12 +273,13 @@ class Attempt:
             source = self._output / file.path
             if not source.resolve().is_relative_to(self._output.resolve()) or not source.is_file():
                 return Released(cause="the worker's artifact lacks a file that it names", counts=True)
+            key = self._job.attempt_prefix + file.path
             try:
-                self._service.objects.put_file(self._job.attempt_prefix + file.path, source)
+                self._insist(partial(self._service.objects.put_file, key, source))
             except (OSError, ServiceError):
                 _log.exception("attempt.not_stored", file=file.path)
-                return Released(cause="the artifact could not be stored", counts=True)
-            if self._lease.check() is State.CANCELLING:
+                return Released(cause="the artifact could not be stored", counts=False)
+            if self._cancel_is_asked():
                 return Cancelled()
         return finished
 
@@ -253,13 +338,4 @@ def _invalid(error: InvalidRequest) -> JobError:
         reason=error.reason,
         message=error.message,
         field=error.violations[0].field.removeprefix("job."),
-    )
-
-
-def _too_long(limit: float) -> JobError:
-    return JobError(
-        code=DEADLINE_EXCEEDED,
-        reason="MAX_DURATION_EXCEEDED",
-        message=f"the job ran longer than its max_duration of {limit:g} s; allow more, or fewer epochs",
-        field="max_duration",
     )

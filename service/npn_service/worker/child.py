@@ -28,7 +28,14 @@ _STDERR_BYTES: Final = 4096
 
 
 class ChildEnded(Exception):
-    """The process is gone, or makes no sense any more; the message says how, for the job's owner to read."""
+    """The process is gone, or makes no sense any more; the message says how, for the job's owner to read.
+
+    `signal` is the number of the one that killed it, 0 where none did.
+    """
+
+    def __init__(self, message: str, *, signal: int = 0) -> None:
+        super().__init__(message)
+        self.signal = signal
 
 
 class Child:
@@ -73,7 +80,7 @@ class Child:
         if not self._ready:
             self._ready = isinstance(self.receive(timeout), Ready)
         elif self._process.poll() is not None:
-            raise ChildEnded(self._ending())
+            raise self._ending()
         return self._ready
 
     def send(self, message: object) -> None:
@@ -81,14 +88,14 @@ class Child:
         try:
             self._connection.send(message)
         except OSError as error:
-            raise ChildEnded(self._ending()) from error
+            raise self._ending() from error
 
     def receive(self, timeout: float) -> object | None:
         """The next message; None when there is none within `timeout` seconds.  Raises ChildEnded."""
         try:
             return self._connection.recv() if self._connection.poll(timeout) else None
         except (EOFError, ConnectionError) as error:
-            raise ChildEnded(self._ending()) from error
+            raise self._ending() from error
         except Exception as error:  # unpickling may raise anything
             raise ChildEnded("the worker sent a message that cannot be read") from error
 
@@ -112,16 +119,16 @@ class Child:
         self._connection.close()
         self._stderr.close()
 
-    def _ending(self) -> str:
+    def _ending(self) -> ChildEnded:
         try:
             code = self._process.wait(_EXIT_SECONDS)
         except subprocess.TimeoutExpired:
-            return "the worker closed its connection without a result"
-        if code == -signal.SIGKILL:
-            return "the worker was killed by SIGKILL; the machine may have run out of memory"
+            return ChildEnded("the worker closed its connection without a result")
         if code < 0:
-            return f"the worker crashed with {signal.Signals(-code).name}"
-        return f"the worker exited with code {code} without a result"
+            name = signal.Signals(-code).name
+            how = "was killed by" if code == -signal.SIGKILL else "crashed with"
+            return ChildEnded(f"the worker {how} {name}", signal=-code)
+        return ChildEnded(f"the worker exited with code {code} without a result")
 
 
 def _environment() -> dict[str, str]:

@@ -5,12 +5,14 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from npn_core import pipeline
+from npn_core import checkpoint, pipeline
 from npn_core.prepare import warm_up
 from npn_core.progress import Progress
+from npn_core.train import Trainer
 from npn_service.jobs.model import ArtifactFile
 
 from .assignment import perform
+from .checkpointing import Checkpoints
 from .messages import Assignment, Finished
 
 warm_up()  # before the process says that it is ready
@@ -21,7 +23,22 @@ def run(connection: Connection) -> None:
     perform(connection, compress)
 
 
-def compress(assignment: Assignment, should_stop: Callable[[], bool]) -> Generator[Progress, None, Finished]:
+class _Keeper:
+    """Writes the loop's checkpoints where the server wants them."""
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self._checkpoints = checkpoints
+        self.due = checkpoints.due
+
+    def keep(self, trainer: Trainer) -> None:
+        """One, with its step as its name."""
+        step = trainer.state.meter.step
+        self._checkpoints.keep(step, lambda folder: checkpoint.write(folder, trainer))
+
+
+def compress(
+    assignment: Assignment, should_stop: Callable[[], bool], checkpoints: Checkpoints
+) -> Generator[Progress, None, Finished]:
     """Run the method on as many threads as the job says."""
     spec = assignment.spec
     torch.set_num_threads(spec.training.threads)
@@ -32,8 +49,9 @@ def compress(assignment: Assignment, should_stop: Callable[[], bool]) -> Generat
         budget=spec.budget,
         training=spec.training,
         output=assignment.output,
+        checkpoint=assignment.resume,
     )
-    outcome = yield from pipeline.compress(job, should_stop)
+    outcome = yield from pipeline.compress(job, should_stop, _Keeper(checkpoints))
     return Finished(
         dense=outcome.dense,
         compact=outcome.compact,

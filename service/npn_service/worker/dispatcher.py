@@ -23,6 +23,7 @@ from .attempt import Attempt, DispatchObserver, Service
 from .capacity import host_capacity
 from .leases import LeaseKeeper
 from .pool import WorkerPool
+from .vigil import WorkerLimits
 
 _POLL_SECONDS: Final = 0.2
 _BEAT_SECONDS: Final = 5.0
@@ -50,6 +51,7 @@ class Dispatcher:
         host: str,
         lease_seconds: float = 30.0,
         capacity: Resources | None = None,
+        limits: WorkerLimits = WorkerLimits(),  # noqa: B008 - frozen
         target: str = "npn_service.worker.compression:run",
     ) -> None:
         self._draining = threading.Event()
@@ -61,6 +63,7 @@ class Dispatcher:
             folder=folder,
             leases=LeaseKeeper(store, lease_seconds),
             lease_seconds=lease_seconds,
+            limits=limits,
             draining=self._draining,
         )
         self._workers = workers
@@ -87,7 +90,7 @@ class Dispatcher:
         self._service.leases.wake()
 
     def drain(self) -> None:
-        """Stop leasing, return what runs to the queue (uncounted) and end every process."""
+        """Stop leasing, return what runs to the queue (uncounted) with a last checkpoint, end every process."""
         self._draining.set()
         self._wake.set()
         if self._thread.ident is not None:

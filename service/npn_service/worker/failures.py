@@ -12,6 +12,8 @@ RESOURCE_EXHAUSTED = 8
 FAILED_PRECONDITION = 9
 INTERNAL = 13
 
+OUT_OF_MEMORY = "OUT_OF_MEMORY"
+
 
 def describe(error: Exception) -> JobError:
     """The error without paths or stack, which belong into the log."""
@@ -25,8 +27,9 @@ def describe(error: Exception) -> JobError:
         case _ if is_out_of_memory(error):
             return JobError(
                 code=RESOURCE_EXHAUSTED,
-                reason="OUT_OF_MEMORY",
-                message="the job needs more memory than there is; use a smaller batch_size, model or dataset",
+                reason=OUT_OF_MEMORY,
+                message="the job needs more memory than there is; use a smaller batch_size, model or dataset, "
+                "or a server with more memory",
             )
         case _:
             return JobError(

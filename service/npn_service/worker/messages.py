@@ -41,16 +41,44 @@ class Inputs:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assignment(Inputs):
-    """One attempt to run: write the artifact into `output` (an empty local folder)."""
+    """One attempt to run: write the artifact into `output` (an empty local folder).
+
+    A checkpoint is written every `checkpoint_seconds` to `checkpoints`, in a folder named after its step.
+    `resume` is the folder of the one to go on from.
+    """
 
     job: str
     attempt: int
     output: Path
+    checkpoints: Path
+    checkpoint_seconds: float = 60.0
+    resume: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cancel:
     """Stop at the next chance; the process is killed when it does not."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Suspend:
+    """Write a checkpoint at the next chance, then stop and say Cancelled."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpointed:
+    """A checkpoint of the state after `step` steps is complete: these files lie in its folder."""
+
+    step: int
+    files: tuple[ArtifactFile, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckpointFailed:
+    """A checkpoint could not be written; the work goes on."""
+
+    step: int
+    cause: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,4 +131,4 @@ class Inspected:
     error: JobError | None
 
 
-WorkerMessage = Reported | Finished | Failed | Cancelled
+WorkerMessage = Reported | Checkpointed | CheckpointFailed | Finished | Failed | Cancelled

@@ -1,0 +1,50 @@
+"""How much memory a worker takes, and whether the kernel took its life for it."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+_CGROUPS: Final = Path("/sys/fs/cgroup")
+
+
+def tree_bytes(pid: int) -> int:
+    """Resident memory of a process and of all that it started, in bytes; 0 when it is gone."""
+    try:
+        root = psutil.Process(pid)
+        processes = [root, *root.children(recursive=True)]
+    except psutil.Error:
+        return 0
+    total = 0
+    for process in processes:
+        with suppress(psutil.Error):  # it ended since
+            total += process.memory_info().rss
+    return total
+
+
+class OomKills:
+    """The kernel's count of processes that it killed for want of memory in this process's cgroup (v2).
+
+    `events` is the cgroup's file of that, found by default.
+    """
+
+    def __init__(self, events: Path | None = None) -> None:
+        self._events = _own_events() if events is None else events
+
+    def count(self) -> int:
+        """So far; always 0 where the kernel does not tell."""
+        try:
+            lines = self._events.read_text().splitlines()
+        except OSError:
+            return 0
+        return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
+def _own_events() -> Path:
+    """memory.events of this process's cgroup, which its children share; may be absent."""
+    group = ""
+    with suppress(OSError):
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        group = next((line[3:] for line in lines if line.startswith("0::")), "")
+    return _CGROUPS / group.lstrip("/") / "memory.events"
