@@ -104,9 +104,11 @@ class Lab:
         """The job now."""
         return self.store.get_job(owner=OWNER, job_id=job.id)
 
-    def wait(self, job: Job, until: Callable[[Job], bool] = lambda job: job.state.done) -> Job:
+    def wait(
+        self, job: Job, until: Callable[[Job], bool] = lambda job: job.state.done, *, seconds: float = 60.0
+    ) -> Job:
         """Poll until the job is as wanted."""
-        wait_until(lambda: until(self.get(job)), why=lambda: str(self.get(job)))
+        wait_until(lambda: until(self.get(job)), seconds=seconds, why=lambda: str(self.get(job)))
         return self.get(job)
 
     def wait_reported(self, job: Job) -> Job:
@@ -145,6 +147,12 @@ def worker_pids(parent: int | None = None) -> set[int]:
             if state != "Z" and int(ppid) == (parent or os.getpid()) and b"worker.process" in command:
                 found.add(int(entry.name))
     return found
+
+
+def busy_worker() -> int:
+    """The process that runs a job: idle ones have one thread."""
+    (busy,) = [pid for pid in worker_pids() if len(list(Path(f"/proc/{pid}/task").iterdir())) > 1]
+    return busy
 
 
 def alive(pid: int) -> bool:

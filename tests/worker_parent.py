@@ -1,6 +1,11 @@
-"""A parent of one idle worker, one that sleeps and one stuck in C code; prints their ids and waits to die."""
+"""A parent of one idle worker, one that sleeps, one stuck in C code, one stopped in the middle of its checkpoints.
+
+Prints their ids and waits to die.
+"""
 
 import json
+import os
+import signal
 import tempfile
 import time
 from dataclasses import replace
@@ -14,11 +19,11 @@ from npn_service.worker.messages import Assignment
 
 def main() -> None:
     """Start them and wait until they are busy."""
-    children = [Child("worker_scripts:run") for _ in range(3)]
+    children = [Child("worker_scripts:run") for _ in range(4)]
     for child in children:
         assert child.ready(30.0)
     with tempfile.TemporaryDirectory() as folder:
-        for child, script in zip(children, ("sleep", "hold"), strict=False):
+        for child, script in zip(children, ("sleep", "hold", "count-stop"), strict=False):
             spec = replace(SPEC, labels={"script": script})
             child.send(
                 Assignment(
@@ -28,10 +33,12 @@ def main() -> None:
                     dataset=Path(folder),
                     output=Path(folder),
                     checkpoints=Path(folder) / "kept",
+                    checkpoint_seconds=0.1,
                 )
             )
             assert child.receive(30.0) is not None
     time.sleep(0.5)
+    os.kill(children[2].pid, signal.SIGSTOP)
     print(json.dumps([child.pid for child in children]), flush=True)
     time.sleep(600)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from worker_lab import OWNER, TESTS, Lab, alive, wait_until, worker_pids
+from worker_lab import OWNER, TESTS, Lab, alive, busy_worker, wait_until, worker_pids
 
 from npn_service.errors import Unavailable
 from npn_service.jobs.model import Checkpoint, Job, State
@@ -44,12 +44,6 @@ def checkpointed(lab: Lab, job: Job) -> Checkpoint:
     found = lab.wait(job, lambda job: job.checkpoint is not None or job.state.done).checkpoint
     assert found is not None
     return found
-
-
-def busy_worker() -> int:
-    """The process that runs a job: idle ones have one thread."""
-    (busy,) = [pid for pid in worker_pids() if len(list(Path(f"/proc/{pid}/task").iterdir())) > 1]
-    return busy
 
 
 def test_deaths_that_leave_newer_checkpoints_do_not_add_up(lab: Lab) -> None:
@@ -220,6 +214,27 @@ def test_a_record_whose_answer_is_lost_keeps_its_files(lab: Lab) -> None:
     job = lab.wait(lab.create("count-die"))
     assert job.state is State.SUCCEEDED
     assert store.lost == 2
+    lab.dispatchers[0].drain()
+    store.close()
+
+
+class _Late(SqlJobStore):
+    """A store in which the lease passes just before the first attempt's artifact is committed."""
+
+    def finish_job(self, **how: Any) -> Job:
+        if how["attempt"] == 1:
+            self.release_job(job_id=how["job_id"], attempt=1, cause="the lease passed", counts=False)
+        return super().finish_job(**how)
+
+
+def test_a_lost_attempt_leaves_the_checkpoint_that_it_recorded(lab: Lab) -> None:
+    """What it stored otherwise goes, but the next attempt goes on from its checkpoint."""
+    store = _Late(f"sqlite:///{lab.folder / 'npn.sqlite'}")
+    lab.dispatcher(store=store, limits=OFTEN)
+    job = lab.wait(lab.create("count"))
+    assert (job.state, job.attempt) == (State.SUCCEEDED, 2)
+    assert lab.facts(job)["first_step"] > 0
+    wait_until(lambda: keys(lab, job) == ["attempts/2/facts.json"], why=lambda: str(keys(lab, job)))
     lab.dispatchers[0].drain()
     store.close()
 

@@ -3,6 +3,8 @@
 import asyncio
 import io
 import json
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from job_samples import SPEC
-from worker_lab import Lab, worker_pids
+from worker_lab import Lab, busy_worker, wait_until, worker_pids
 
 from npn_core.config import Budget, Training
-from npn_service.jobs.model import ArchitectureModel, JobSpec, State
+from npn_service.jobs.model import ArchitectureModel, Job, JobSpec, State
 from npn_service.worker.inspector import Inspector
 from npn_service.worker.messages import Inspected, Inspection
+from npn_service.worker.vigil import WorkerLimits
 
 MODEL = ArchitectureModel(name="mlp", params={"hidden": "8"})
 BUDGET = Budget(max_params=60)
@@ -90,3 +93,39 @@ def test_the_inspector_plans_and_refuses(tmp_path: Path) -> None:
     fields = [answer.error.field for answer in refused if answer and answer.error]
     assert fields == ["dataset.uri", "model.architecture.name", "budget.max_params"]
     assert not worker_pids()
+
+
+EQUAL = ("model.safetensors", "architecture.json", "model.pt2")
+
+
+def artifact(lab: Lab, job: Job) -> dict[str, bytes]:
+    """The files that an interruption must not change."""
+    return {name: b"".join(lab.objects.read(job.attempt_prefix + name)) for name in EQUAL}
+
+
+@pytest.mark.timeout(600)
+def test_killed_workers_change_nothing(lab: Lab) -> None:
+    """A job whose worker is killed again and again, and whose server stops, gives an undisturbed run's bytes."""
+    often = WorkerLimits(checkpoint_seconds=0.05)
+    dispatcher = lab.dispatcher(target="npn_service.worker.compression:run", limits=often)
+    how = {"model": MODEL, "budget": BUDGET, "dataset": lab.upload(tiny_dataset()), "max_duration": None}
+    training = Training(epochs=40, batch_size=8, seed=1)
+    undisturbed = lab.wait(lab.create("", training=training, **how), seconds=150)
+    assert undisturbed.state is State.SUCCEEDED, undisturbed.error
+    job, step = lab.create("", training=training, **how), -1
+    for _ in range(3):
+        job = lab.wait(job, lambda job, step=step: job.checkpoint is not None and job.checkpoint.step > step)
+        assert job.checkpoint is not None
+        step = job.checkpoint.step
+        os.kill(busy_worker(), signal.SIGKILL)
+        job = lab.wait(job, lambda now, before=job.attempt: now.attempt > before)
+    dispatcher.drain()
+    lab.dispatcher(target="npn_service.worker.compression:run", limits=often)
+    ended = lab.wait(job, seconds=150)
+    assert ended.state is State.SUCCEEDED, ended.error
+    assert ended.attempt >= 4
+    assert artifact(lab, ended) == artifact(lab, undisturbed)
+    report = json.loads(b"".join(lab.objects.read(ended.attempt_prefix + "report.json")))
+    assert report["resumed"] >= 3
+    wait_until(lambda: not any("checkpoints" in entry.key for entry in lab.objects.list(ended.prefix)))
+    assert not list((lab.folder / "scratch").iterdir())

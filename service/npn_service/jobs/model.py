@@ -220,6 +220,12 @@ class Job:
         """Object-key prefix of the current attempt's output."""
         return self.prefix_of(self.attempt)
 
+    @property
+    def attempts_kept(self) -> frozenset[int]:
+        """The attempts with bytes that the job points at: its artifact's, and its checkpoint's."""
+        artifact = {self.attempt} if self.state is State.SUCCEEDED else set()
+        return frozenset(artifact | ({self.checkpoint.attempt} if self.checkpoint else set()))
+
     def prefix_of(self, attempt: int) -> str:
         """Object-key prefix of everything that an attempt wrote."""
         return f"{self.prefix}attempts/{attempt}/"

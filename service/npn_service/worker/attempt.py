@@ -116,13 +116,13 @@ class Attempt:
 
     def _work(self) -> Ending:
         """Have the worker run the job; returns how that ended."""
-        spec, limits, kept = self._job.spec, self._service.limits, self._job.checkpoint
+        spec = self._job.spec
         try:
             inputs = self._service.manager.inputs(owner=self._job.owner, spec=spec)
         except InvalidRequest as error:
             return Failed(error=_invalid(error))
         for number in range(1, self._job.attempt):  # what a server stored that died before the commit
-            if kept is None or kept.attempt != number:
+            if number not in self._job.attempts_kept:
                 self._service.objects.delete_prefix(self._job.prefix_of(number))
         self._output.mkdir(parents=True)
         try:
@@ -137,7 +137,7 @@ class Attempt:
             model=inputs.model,
             output=self._output,
             checkpoints=self._checkpoints,
-            checkpoint_seconds=limits.checkpoint_seconds,
+            checkpoint_seconds=self._service.limits.checkpoint_seconds,
             resume=resume,
         )
         store, objects = self._service.store, self._service.objects
@@ -313,15 +313,16 @@ class Attempt:
         return retrying(call, job_id=self._job.id, attempt=self._job.attempt, **how)
 
     def _discard(self) -> None:
-        """Remove what a lost attempt stored, unless it is what the job published after all.
+        """Remove what a lost attempt stored, unless the job points at it after all.
 
-        That is so where a commit succeeded whose answer never came: its repetition finds the lease gone.
+        It does where it goes on from a checkpoint in it, and where a commit succeeded whose answer never came:
+        its repetition finds the lease gone.
         """
         try:
             job = self._service.store.get_job(owner=self._job.owner, job_id=self._job.id)
         except NotFound:
             job = None
-        if job is None or job.state is not State.SUCCEEDED or job.attempt != self._job.attempt:
+        if job is None or self._job.attempt not in job.attempts_kept:
             self._service.objects.delete_prefix(self._job.attempt_prefix)
 
     def _log_trouble(self, ending: Ending) -> None:
