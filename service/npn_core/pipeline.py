@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from .catalogue import resolve_params
 from .checkpoint import resumed
 from .config import Budget, CatalogueModel, Model, Training
 from .cost import CostModel, cost_model
-from .data import Batch, Data, inspect_dataset, load_dataset, load_test
+from .data import Batch, Data, Room, inspect_dataset, load_dataset, load_test
 from .difference import Difference
 from .gated import Network
 from .latency import measure
@@ -41,6 +41,7 @@ class CompressJob:
     """One job: `dataset` is a local file or folder to read, `output` an existing empty folder for the artifact.
 
     `checkpoint` is a folder that `checkpoint.write` made for this job: training goes on from there.
+    `room` is where the decoded dataset may lie.
     """
 
     model: Model
@@ -50,6 +51,7 @@ class CompressJob:
     training: Training
     output: Path
     checkpoint: Path | None = None
+    room: Room = field(default_factory=Room)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +103,7 @@ def compress(
         seed=training.seed,
         inputs=prepared.input_names,
         uploaded_trained=prepared.trained,
+        room=job.room,
     )
     yield _between(job, Stage.PREPARE, epoch=0)
     fresh = partial(
@@ -198,7 +201,11 @@ def _measure(
     """What the network said as it came, dense and compact; the one place that reads the test split."""
     network.graph.load_state_dict(trained.state.dense)
     test = load_test(
-        job.dataset, layout=job.layout, preprocessing=data.preprocessing, inputs=prepared.input_names
+        job.dataset,
+        layout=job.layout,
+        preprocessing=data.preprocessing,
+        inputs=prepared.input_names,
+        room=job.room,
     )
     objective, own_teacher = prepared.objective, prepared.objective.kind == "distill"
 

@@ -6,7 +6,7 @@ is unpickled or evaluated.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,8 +17,9 @@ from npn_core.errors import InvalidInput
 
 Array = NDArray[Any]
 
-MAX_ELEMENTS = 1 << 30  # of one array; 4 GiB as float32
+MAX_ELEMENTS = 1 << 38  # of one array; what may be read of it is for `Room` to say
 MAX_RANK = 5  # N,C,D,H,W
+BLOCK_BYTES = 4 << 20  # of an array, read at a time
 
 # x_train, y_val, x_test.tokens: what an array holds, its split, and the input that it is for.
 NAME = re.compile(r"(?:(x)_(train|val|test)(?:\.([A-Za-z_]\w{0,63}))?|(y)_(train|val|test))", re.ASCII)
@@ -55,6 +56,12 @@ class ArrayHeader:
         """Size of the array's data."""
         return math.prod(self.shape) * self.dtype.itemsize
 
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows make a block."""
+        row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
+        return max(1, BLOCK_BYTES // max(1, row_bytes))
+
 
 class Archive(Protocol):
     """The dataset's arrays in one file or folder.  Every refusal is an InvalidInput on "dataset.uri"."""
@@ -75,5 +82,5 @@ class Archive(Protocol):
     def layouts(self) -> bool:
         """Whether images in it may have their channels last."""
 
-    def read(self, name: str) -> Array:
-        """The array, C-contiguous, writable and in this machine's byte order."""
+    def blocks(self, name: str) -> Iterator[Array]:
+        """The array in order, some rows at a time, each C-contiguous, writable and in this machine's byte order."""

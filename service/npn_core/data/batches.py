@@ -1,4 +1,4 @@
-"""Splits in memory, raw, and the standardised batches that training and measuring take from them."""
+"""The standardised batches that training and measuring take from raw splits."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,26 +11,8 @@ from npn_core.report import AppliedPreprocessing
 
 from .augment import CropFlip, image_input
 from .preprocessing import Standardiser
-
-KEPT_BYTES = 2 << 30  # training samples below this size as float32 are standardised once, not batch by batch
-CHUNK = 1000
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Split:
-    """Samples as stored: each input (N, ...), uint8 kept; y int64 (N,), or as `read_targets` gives it."""
-
-    x: tuple[Tensor, ...]
-    y: Tensor | None
-
-    def __len__(self) -> int:
-        """Number of samples."""
-        return len(self.x[0])
-
-    @property
-    def target(self) -> Tensor:
-        """y, for those who know that the dataset has one (`check_target`)."""
-        return _present(self.y)
+from .room import MEMORY_BYTES
+from .splits import CHUNK, Split
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +33,9 @@ class Batch:
     @property
     def target(self) -> Tensor:
         """y, for those who know that the dataset has one (`check_target`)."""
-        return _present(self.y)
+        if self.y is None:
+            raise ValueError("the dataset has no targets")
+        return self.y
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,12 +59,16 @@ class TestData:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Data:
-    """The training and validation splits.  The test split is `load_test`'s."""
+    """The training and validation splits.  The test split is `load_test`'s.
+
+    The training samples are standardised once, not batch by batch, where that takes less than `memory` bytes.
+    """
 
     train: Split
     validation: Split
     info: DatasetInfo
     preprocessing: AppliedPreprocessing
+    memory: int = MEMORY_BYTES
     _kept: list[tuple[Tensor, ...]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def batches(
@@ -103,14 +91,15 @@ class Data:
             crop = None if image is None else CropFlip.draw(len(index), generator)
             if step < first:
                 continue
+            where = self.train.where(index)
             if kept is not None:
-                x = tuple(one[index] for one in kept)
+                x = tuple(one[where] for one in kept)
             else:
-                raw = [one[index] for one in self.train.x]
+                raw = [one[where] for one in self.train.x]
                 if image is not None and crop is not None:
                     raw[image] = crop.of(raw[image])
                 x = standardise(tuple(raw))
-            yield Batch(x=x, y=None if self.train.y is None else _target(self.train.y[index]), index=index)
+            yield Batch(x=x, y=None if self.train.y is None else _target(self.train.y[where]), index=index)
 
     def training_batches(self, chunk: int = CHUNK) -> Iterator[Batch]:
         """The training split in order, not augmented, `chunk` at a time: for what a teacher says of it."""
@@ -121,9 +110,9 @@ class Data:
         return _in_order(self.validation, Standardiser(self.preprocessing, self.info), chunk)
 
     def _standardised(self, standardise: Standardiser) -> tuple[Tensor, ...] | None:
-        """The training samples standardised, the first time and then kept; None where they are too large."""
+        """The stored samples standardised, the first time and then kept; None where that takes too much."""
         if not self._kept:
-            if sum(4 * one.numel() for one in self.train.x) >= KEPT_BYTES and not standardise.identity:
+            if standardise.added_bytes(self.train.x) >= self.memory:
                 return None
             self._kept.append(standardise(self.train.x))
         return self._kept[0]
@@ -136,19 +125,8 @@ def steps_per_epoch(samples: int, batch_size: int) -> int:
 
 
 def _in_order(split: Split, standardise: Standardiser, chunk: int) -> Iterator[Batch]:
-    for start in range(0, len(split), chunk):
-        part = slice(start, start + chunk)
-        yield Batch(
-            x=standardise(tuple(one[part] for one in split.x)),
-            y=None if split.y is None else _target(split.y[part]),
-            index=torch.arange(start, min(start + chunk, len(split))),
-        )
-
-
-def _present(y: Tensor | None) -> Tensor:
-    if y is None:
-        raise ValueError("the dataset has no targets")
-    return y
+    for index, x, y in split.chunks(chunk):
+        yield Batch(x=standardise(x), y=None if y is None else _target(y), index=index)
 
 
 def _target(y: Tensor) -> Tensor:

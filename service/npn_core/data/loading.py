@@ -1,5 +1,6 @@
-"""From a dataset file to splits in memory."""
+"""From a dataset file to splits, in memory or mapped from files."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,26 @@ from npn_core.progress import DatasetInfo
 from npn_core.report import AppliedPreprocessing
 
 from .archive import Archive, refuse
-from .batches import Data, Split, TestData
+from .batches import Data, TestData
 from .contents import Contents
 from .inspection import examine, held_out
 from .opening import open_archive
 from .preprocessing import check_preprocessing, resolve
-from .targets import read_targets
+from .room import Room
+from .splits import Split
+from .targets import target_dtype
+
+# How inputs are stored, by their dtype in the archive.
+_STORED = {
+    "uint8": torch.uint8,
+    "float16": torch.float32,
+    "float32": torch.float32,
+    "float64": torch.float32,
+    "int32": torch.int64,
+    "int64": torch.int64,
+    "bool": torch.bool,
+}
+_PIXELS = (torch.uint8, torch.float32)
 
 
 def arrange_inputs(info: DatasetInfo, names: Sequence[str]) -> DatasetInfo:
@@ -45,59 +60,87 @@ def load_dataset(
     seed: int,
     inputs: Sequence[str] = (),
     uploaded_trained: bool = False,
+    room: Room | None = None,
 ) -> Data:
     """Read and split the training data; the test samples are not read.
 
     Without x_val a tenth of the training samples, drawn with `seed`, is held out.  Means and deviations are
     those of the training part.  `inputs` are the network's, in its order, as for `arrange_inputs`.  Raises
-    InvalidInput as `inspect_dataset` and `check_preprocessing` do, and on NaN or infinities.
+    InvalidInput as `inspect_dataset` and `check_preprocessing` do, on NaN or infinities, and where `room` has
+    no place for so much; OSError where the disk is full.
     """
+    room = room or Room()
     archive = open_archive(path)
     info, contents = examine(archive, layout)
     info = arrange_inputs(info, inputs)
     check_preprocessing(preprocessing, info, uploaded_trained=uploaded_trained)
-    train = _read_split(archive, contents, info, "train", layout)
+    read = SplitReader(archive, contents, info, layout, room)
+    train = read("train")
     if "val" in contents.splits:
-        validation = _read_split(archive, contents, info, "val", layout)
+        validation = read("val")
     else:
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
         held = held_out(len(train))
-        validation = _pick(train, order[:held].sort().values)
-        train = _pick(train, order[held:].sort().values)
-    applied = resolve(preprocessing, train.x, info)
-    return Data(train=train, validation=validation, info=info, preprocessing=applied)
+        validation = replace(train, rows=order[:held].sort().values)
+        train = replace(train, rows=order[held:].sort().values)
+    applied = resolve(preprocessing, train, info)
+    return Data(train=train, validation=validation, info=info, preprocessing=applied, memory=room.memory)
 
 
 def load_test(
-    path: Path, *, layout: str, preprocessing: AppliedPreprocessing, inputs: Sequence[str] = ()
+    path: Path,
+    *,
+    layout: str,
+    preprocessing: AppliedPreprocessing,
+    inputs: Sequence[str] = (),
+    room: Room | None = None,
 ) -> TestData:
     """The test split, preprocessed as the training data were.  To be called once, when nothing is left to decide."""
     archive = open_archive(path)
     info, contents = examine(archive, layout)
     info = arrange_inputs(info, inputs)
-    test = _read_split(archive, contents, info, "test", layout)
+    test = SplitReader(archive, contents, info, layout, room or Room())("test")
     return TestData(test=test, info=info, preprocessing=preprocessing)
 
 
-def _read_split(archive: Archive, contents: Contents, info: DatasetInfo, split: str, layout: str) -> Split:
-    names = contents.x(split)
-    x = tuple(_read_input(archive, names[one.name], one.shape, layout) for one in info.inputs)
-    return Split(x=x, y=read_targets(archive, split, info))
+class SplitReader:
+    """Reads splits block by block into what `room` gives for the whole dataset."""
+
+    def __init__(
+        self, archive: Archive, contents: Contents, info: DatasetInfo, layout: str, room: Room
+    ) -> None:
+        self._archive, self._contents, self._info, self._layout = archive, contents, info, layout
+        samples = sum(contents.samples.values())
+        self._allocate = room.allocator(samples * _sample_bytes(info))
+
+    def __call__(self, split: str) -> Split:
+        """The split, raw; raises InvalidInput where numbers are not finite."""
+        names, info = self._contents.x(split), self._info
+        samples = self._contents.samples[split]
+        x = tuple(
+            self._fill(names[one.name], (samples, *one.shape), _STORED[one.dtype]) for one in info.inputs
+        )
+        if info.target == "none":
+            return Split(x=x, y=None)
+        return Split(x=x, y=self._fill(f"y_{split}", (samples, *info.target_shape), target_dtype(info)))
+
+    def _fill(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        whole = self._allocate(shape, dtype)
+        done = 0
+        for block in self._archive.blocks(name):
+            part = torch.from_numpy(block)
+            if self._layout == "NHWC" and name.startswith("x") and part.dim() == 4 and dtype in _PIXELS:
+                part = part.permute(0, 3, 1, 2)
+            target = whole[done : done + len(part)]
+            target.copy_(part.reshape(target.shape))
+            if dtype == torch.float32 and not bool(torch.isfinite(target).all()):
+                raise refuse("DATASET_NOT_FINITE", f"{name} holds NaN or values that are infinite in float32")
+            done += len(part)
+        return whole
 
 
-def _read_input(archive: Archive, name: str, sample: tuple[int, ...], layout: str) -> Tensor:
-    """(N, *sample) uint8, float32, int64 or bool."""
-    x = torch.from_numpy(archive.read(name))
-    if x.is_floating_point():
-        x = x.float()
-        if not bool(torch.isfinite(x).all()):
-            raise refuse("DATASET_NOT_FINITE", f"{name} holds NaN or values that are infinite in float32")
-    elif x.dtype == torch.int32:
-        x = x.long()
-    if layout == "NHWC" and x.dim() == 4 and x.dtype in (torch.uint8, torch.float32):
-        x = x.permute(0, 3, 1, 2).contiguous()
-    return x.reshape(len(x), *sample)
-
-
-def _pick(split: Split, index: Tensor) -> Split:
-    return Split(x=tuple(one[index] for one in split.x), y=None if split.y is None else split.y[index])
+def _sample_bytes(info: DatasetInfo) -> int:
+    """Of one sample as it is stored."""
+    x = sum(math.prod(one.shape) * _STORED[one.dtype].itemsize for one in info.inputs)
+    y = 0 if info.target == "none" else math.prod(info.target_shape) * target_dtype(info).itemsize
+    return x + y

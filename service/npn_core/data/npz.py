@@ -6,10 +6,10 @@ Formats: numpy.lib.format, and PKWARE's APPNOTE.TXT, sections 4.3.14 to 4.3.16.
 import re
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -20,7 +20,6 @@ from .archive import MAX_RANK, Array, ArrayHeader, is_known, refuse
 # Images compress less than tenfold; 64 MiB are harmless.
 LIMITS = Limits(entries=1000, directory_bytes=1 << 20, ratio=300, free_bytes=64 << 20, called="arrays")
 MAX_HEADER_BYTES = 4096
-_CHUNK = 1 << 20
 
 _MAGIC = re.compile(rb"\x93NUMPY([\x01\x02])\x00", re.DOTALL)
 _FIELD = re.compile(r"\s*'(\w+)'\s*:\s*(?:'([^']*)'|(True|False)|\(([\d\s,]*)\))\s*,?", re.ASCII)
@@ -57,24 +56,35 @@ class NpzArchive:
         """Headers of the dataset's arrays."""
         return MappingProxyType({name: header for name, (header, _, _) in self._layouts.items()})
 
-    def read(self, name: str) -> Array:
-        """The array; raises InvalidInput where its bytes are damaged."""
+    def blocks(self, name: str) -> Iterator[Array]:
+        """The array in order, some rows at a time, all at once in Fortran's order; raises InvalidInput on damage."""
         header, offset, fortran = self._layouts[name]
-        array = np.empty(header.shape[::-1] if fortran else header.shape, header.dtype)
+        native = header.dtype.newbyteorder("=")
         try:
             with zipfile.ZipFile(self._path) as archive, archive.open(f"{name}.npy") as file:
                 file.read(offset)
-                target, done = array.reshape(-1).view(np.uint8), 0
-                while done < header.nbytes:
-                    chunk = file.read(min(_CHUNK, header.nbytes - done))
-                    if not chunk:
-                        raise EOFError
-                    target[done : done + len(chunk)] = np.frombuffer(chunk, np.uint8)
-                    done += len(chunk)
+                if fortran:
+                    whole = _read_array(file, header.shape[::-1], header.dtype)
+                    yield np.ascontiguousarray(whole.T, dtype=native)
+                    return
+                for start in range(0, header.shape[0], header.rows_at_once):
+                    rows = min(header.rows_at_once, header.shape[0] - start)
+                    block = _read_array(file, (rows, *header.shape[1:]), header.dtype)
+                    yield np.ascontiguousarray(block, dtype=native)
         except DAMAGED:
             raise refuse("DATASET_NOT_NPZ", f"{name} is damaged; write the file again") from None
-        ordered = array.T if fortran else array
-        return np.ascontiguousarray(ordered, dtype=header.dtype.newbyteorder("="))
+
+
+def _read_array(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """The next bytes as an array; raises EOFError where they end before."""
+    array = np.empty(shape, dtype)
+    target = memoryview(array.reshape(-1).view(np.uint8).data)
+    while target:
+        count = file.readinto(target)  # type: ignore[attr-defined]  # ZipExtFile is a BufferedIOBase
+        if not count:
+            raise EOFError
+        target = target[count:]
+    return array
 
 
 def _read_names(file: IO[bytes]) -> set[str]:

@@ -99,33 +99,33 @@ class ParquetArchive:
             return ()
         return (f"no test files: one training row in {TEST_EVERY} is the test split, and is not trained on",)
 
-    def read(self, name: str) -> Array:
-        """uint8 (N,C,H,W) or int64 (N,); raises InvalidInput on damage and on images of another shape."""
+    def blocks(self, name: str) -> Iterator[Array]:
+        """uint8 (n,C,H,W) or int64 (n,), in order; raises InvalidInput on damage and on images of another shape."""
         kind, split = name.split("_")
         return self._images(split) if kind == "x" else self._labels(split)
 
-    def _images(self, split: str) -> Array:
-        pixels = np.empty(self.headers[f"x_{split}"].shape, np.uint8)
-        row = done = 0
+    def _images(self, split: str) -> Iterator[Array]:
+        row = 0
         for shard in self._files(split):
             for column in shard.column(f"{shard.image}.bytes", _ROWS_AT_ONCE):
+                block = []
                 for encoded in column.field("bytes"):
                     if self._belongs(row, split):
-                        pixels[done] = decode(_bytes(encoded, row), self._shape, f"image {row} of {split}")
-                        done += 1
+                        block.append(decode(_bytes(encoded, row), self._shape, f"image {row} of {split}"))
                     row += 1
-        return pixels
+                if block:
+                    yield np.stack(block)
 
-    def _labels(self, split: str) -> Array:
-        parts = []
+    def _labels(self, split: str) -> Iterator[Array]:
+        row = 0
         for shard in self._files(split):
             for column in shard.column(_LABEL, _LABELS_AT_ONCE):
                 if column.null_count:
                     raise refuse("DATASET_LABELS", f"{split} has rows without a label")
-                parts.append(column.to_numpy(zero_copy_only=False))
-        labels = np.concatenate(parts)
-        belongs = np.array([self._belongs(row, split) for row in range(TEST_EVERY)])
-        return np.ascontiguousarray(labels[np.resize(belongs, len(labels))])
+                labels = column.to_numpy(zero_copy_only=False)
+                belongs = np.array([self._belongs(row + at, split) for at in range(TEST_EVERY)])
+                row += len(labels)
+                yield labels[np.resize(belongs, len(labels))].astype("i8")
 
     def _files(self, split: str) -> list[Shard]:
         return self._shards.get(split, self._shards["train"])

@@ -12,6 +12,8 @@ from npn_core.errors import InvalidInput
 from npn_core.progress import DatasetInfo
 from npn_core.report import AppliedPreprocessing
 
+from .splits import Split
+
 _CONSTANT = 1e-6  # a channel whose deviation is below this share of the value range is left unscaled
 
 
@@ -56,12 +58,12 @@ def check_preprocessing(preprocessing: Preprocessing, info: DatasetInfo, *, uplo
         )
 
 
-def resolve(preprocessing: Preprocessing, x: tuple[Tensor, ...], info: DatasetInfo) -> AppliedPreprocessing:
-    """The numbers that `preprocessing` means for the training samples `x`; those of the first pixel input."""
+def resolve(preprocessing: Preprocessing, train: Split, info: DatasetInfo) -> AppliedPreprocessing:
+    """The numbers that `preprocessing` means for the training samples; those of the first pixel input."""
     pixels = pixel_inputs(info)
     if not pixels:
         return AppliedPreprocessing(scale=1.0, mean=(), std=())
-    first = x[pixels[0]]
+    first = train.x[pixels[0]]
     channels = _channels(tuple(first.shape[1:]))
     scale, mean, std = 1.0, [0.0] * channels, [1.0] * channels
     if preprocessing.mode == "fixed":
@@ -70,7 +72,7 @@ def resolve(preprocessing: Preprocessing, x: tuple[Tensor, ...], info: DatasetIn
         std = list(preprocessing.std) or std
     elif preprocessing.mode == "auto" and first.dtype == torch.uint8:
         scale = 1 / 255
-        mean, std = _moments(first, channels)
+        mean, std = _moments(train, pixels[0], channels)
     return AppliedPreprocessing(scale=scale, mean=tuple(mean), std=tuple(std))
 
 
@@ -81,14 +83,23 @@ class Standardiser:
         self._pixels = frozenset(pixel_inputs(info))
         mean, std = (torch.tensor(values, dtype=torch.float64) for values in (applied.mean, applied.std))
         self._factor, self._offset = (applied.scale / std).float(), (-mean / std).float()
-        self.identity = bool((self._factor == 1).all()) and bool((self._offset == 0).all())
+        self._identity = bool((self._factor == 1).all()) and bool((self._offset == 0).all())
+
+    def added_bytes(self, x: tuple[Tensor, ...]) -> int:
+        """Memory that the standardised inputs take beside `x`."""
+        return sum(
+            4 * one.numel() for at, one in enumerate(x) if at in self._pixels and not self._as_it_is(one)
+        )
 
     def __call__(self, x: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The inputs (N, ...) as the network takes them.  An input that needs nothing is itself, not a copy."""
         return tuple(self._pixel(one) if at in self._pixels else one for at, one in enumerate(x))
 
+    def _as_it_is(self, x: Tensor) -> bool:
+        return self._identity and x.dtype == torch.float32
+
     def _pixel(self, x: Tensor) -> Tensor:
-        if self.identity:
+        if self._identity:
             return x.float()
         shape = (1, -1, *[1] * (x.dim() - 2))
         # Not fused: then an entry does not depend on its place in the batch, and kept batches equal fresh ones.
@@ -100,12 +111,15 @@ def _channels(input_shape: tuple[int, ...]) -> int:
     return input_shape[0] if len(input_shape) > 1 else 1
 
 
-def _moments(x: Tensor, channels: int) -> tuple[list[float], list[float]]:
-    """Mean and deviation of each channel of uint8 `x` scaled to [0, 1], exactly, from its histogram."""
+def _moments(train: Split, position: int, channels: int) -> tuple[list[float], list[float]]:
+    """Mean and deviation of each channel of a uint8 input scaled to [0, 1], exactly, from its histogram."""
+    counts = torch.zeros(channels, 256, dtype=torch.int64)
+    for _, x, _ in train.chunks():
+        for channel, values in enumerate(x[position].reshape(len(x[position]), channels, -1).unbind(1)):
+            counts[channel] += torch.bincount(values.reshape(-1), minlength=256)
     levels = torch.arange(256, dtype=torch.float64) / 255
     mean, std = [], []
-    for channel in x.reshape(len(x), channels, -1).unbind(1):
-        share = torch.bincount(channel.reshape(-1), minlength=256).double() / channel.numel()
+    for share in counts.double() / counts.sum(1, keepdim=True):
         centre = (share * levels).sum()
         deviation = (share * (levels - centre) ** 2).sum().sqrt().item()
         mean.append(centre.item())

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from npn_core.errors import InvalidInput
 from npn_core.progress import DatasetInfo
 
-from .archive import Archive, Array, refuse
+from .archive import Archive, refuse
 from .contents import Contents
 
 MAX_CLASSES = 1 << 16
@@ -31,31 +30,21 @@ def inspect_targets(archive: Archive, contents: Contents) -> TargetInfo:
     header = archive.headers["y_train"]
     if header.dtype.kind == "f":
         return TargetInfo(kind="values", classes=0, shape=header.shape[1:])
-    classes = _check_range(archive.read("y_train"), "y_train", MAX_CLASSES) + 1
+    classes = _check_range(archive, "y_train", MAX_CLASSES) + 1
     if classes < 2:
         raise refuse("DATASET_LABELS", "y_train holds the label 0 alone; there must be at least two classes")
     for split in contents.splits[1:]:
-        _check_range(archive.read(f"y_{split}"), f"y_{split}", classes)
+        _check_range(archive, f"y_{split}", classes)
     return TargetInfo(kind="classes", classes=classes, shape=header.shape[1:])
 
 
-def read_targets(archive: Archive, split: str, info: DatasetInfo) -> Tensor | None:
-    """The targets of a split that `inspect_targets` has seen; raises InvalidInput where values are not finite.
-
-    One class number per sample: int64 (N,).  Class numbers per position: uint8 or int32, as they are many;
-    a batch has them as int64.  Values: float32.
-    """
-    if info.target == "none":
-        return None
-    name = f"y_{split}"
-    target = archive.read(name)
-    if info.target == "classes":
-        narrow = "u1" if info.classes <= _BYTE_CLASSES else "i4"
-        return torch.from_numpy(target.astype(narrow if target.ndim > 1 else "i8"))
-    values = torch.from_numpy(target).float()
-    if not bool(torch.isfinite(values).all()):
-        raise refuse("DATASET_NOT_FINITE", f"{name} holds NaN or values that are infinite in float32")
-    return values
+def target_dtype(info: DatasetInfo) -> torch.dtype:
+    """How targets are stored: one class number per sample as int64; one per position in less, as they are many."""
+    if info.target == "values":
+        return torch.float32
+    if not info.target_shape:
+        return torch.int64
+    return torch.uint8 if info.classes <= _BYTE_CLASSES else torch.int32
 
 
 def check_target(info: DatasetInfo, loss: str) -> None:
@@ -101,9 +90,10 @@ def check_classifier(info: DatasetInfo) -> None:
         )
 
 
-def _check_range(labels: Array, name: str, classes: int) -> int:
+def _check_range(archive: Archive, name: str, classes: int) -> int:
     """The largest class number."""
-    low, high = int(labels.min()), int(labels.max())
+    extremes = [(int(labels.min()), int(labels.max())) for labels in archive.blocks(name) if labels.size]
+    low, high = min(low for low, _ in extremes), max(high for _, high in extremes)
     if low < 0 or high >= classes:
         raise refuse(
             "DATASET_LABELS",

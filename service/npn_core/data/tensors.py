@@ -1,7 +1,7 @@
 """The safetensors format, read by its own library behind a bound on its header."""
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -54,10 +54,14 @@ class SafetensorsArchive:
         self.headers: Mapping[str, ArrayHeader] = MappingProxyType(headers)
         self.ignored = tuple(sorted(name for name in names if not is_known(name)))
 
-    def read(self, name: str) -> Array:
-        """The array."""
+    def blocks(self, name: str) -> Iterator[Array]:
+        """The array in order, some rows at a time."""
+        header = self.headers[name]
+        rows, step = header.shape[0], header.rows_at_once
         with safe_open(self._path, framework="numpy") as tensors:
-            return np.array(tensors.get_tensor(name))
+            part = tensors.get_slice(name)
+            for start in range(0, rows, step):
+                yield np.array(part[start : min(start + step, rows)])
 
 
 def _header(name: str, dtype: str, shape: tuple[int, ...]) -> ArrayHeader:

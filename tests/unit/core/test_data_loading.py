@@ -54,8 +54,9 @@ def validation(data: Data) -> Tensor:
 
 def labels(split: Split) -> list[int]:
     """The labels of a split."""
-    assert split.y is not None
-    return list(split.y.tolist())
+    y = split.take(slice(None))[1]
+    assert y is not None
+    return list(y.tolist())
 
 
 def numbers(x: Tensor) -> list[int]:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from npn_core.config import Preprocessing
-from npn_core.data import inspect_dataset, load_dataset, load_test, open_archive
+from npn_core.data import Room, inspect_dataset, load_dataset, load_test, open_archive
+from npn_core.data.archive import Archive
 from npn_core.data.pages import Chunk, check_pages, read_footer
 from npn_core.errors import InvalidInput
 
@@ -42,6 +43,11 @@ def table(images: list[bytes | None], labels: list[int | None] | None, *, column
     if labels is not None:
         columns["label"] = pa.array(labels, pa.int64())
     return pa.table(columns)
+
+
+def whole_of(archive: Archive, name: str) -> NDArray[Any]:
+    """The array in one piece."""
+    return np.concatenate(list(archive.blocks(name)))
 
 
 def write(folder: Path, name: str = "train-00000-of-00001.parquet", n: int = 20, **options: Any) -> Path:
@@ -85,8 +91,11 @@ def test_a_folder_of_shards(tmp_path: Path) -> None:
     assert info.notes == ()
     archive = open_archive(folder)
     expected = np.concatenate([pixels(20, seed=1), pixels(10, seed=2)]).transpose(0, 3, 1, 2)
-    assert np.array_equal(archive.read("x_train"), expected)
-    assert archive.read("y_train").tolist() == [*(at % 3 for at in range(20)), *(at % 3 for at in range(10))]
+    assert np.array_equal(whole_of(archive, "x_train"), expected)
+    assert whole_of(archive, "y_train").tolist() == [
+        *(at % 3 for at in range(20)),
+        *(at % 3 for at in range(10)),
+    ]
     data = load_dataset(folder, layout="", preprocessing=Preprocessing(), seed=1)
     assert data.preprocessing.scale == 1 / 255
     test = load_test(folder, layout="", preprocessing=data.preprocessing)
@@ -111,10 +120,10 @@ def test_one_file(tmp_path: Path, as_folder: bool) -> None:
     assert (info.train_samples, info.validation_samples, info.test_samples) == (21, 2, 2)
     assert "one training row in 10" in info.notes[0]
     archive, whole = open_archive(path), pixels(25).transpose(0, 3, 1, 2)
-    assert np.array_equal(archive.read("x_test"), whole[[9, 19]])
-    assert archive.read("y_test").tolist() == [9 % 3, 19 % 3]
-    assert np.array_equal(archive.read("x_train"), np.delete(whole, [9, 19], axis=0))
-    assert archive.read("y_train").tolist() == [at % 3 for at in range(25) if at not in (9, 19)]
+    assert np.array_equal(whole_of(archive, "x_test"), whole[[9, 19]])
+    assert whole_of(archive, "y_test").tolist() == [9 % 3, 19 % 3]
+    assert np.array_equal(whole_of(archive, "x_train"), np.delete(whole, [9, 19], axis=0))
+    assert whole_of(archive, "y_train").tolist() == [at % 3 for at in range(25) if at not in (9, 19)]
 
 
 def test_columns(tmp_path: Path) -> None:
@@ -141,7 +150,7 @@ def test_what_writers_choose(tmp_path: Path, compression: str, version: str, use
         data_page_size=1000,
         write_batch_size=4,
     )
-    assert len(np.unique(open_archive(path).read("x_train"))) > 200
+    assert len(np.unique(whole_of(open_archive(path), "x_train"))) > 200
 
 
 def modes() -> dict[str, tuple[bytes, bytes | None]]:
@@ -179,7 +188,7 @@ def test_modes(tmp_path: Path, mode: str) -> None:
         return
     wanted = np.asarray(Image.open(io.BytesIO(expected)))
     wanted = wanted[None] if wanted.ndim == 2 else wanted.transpose(2, 0, 1)
-    assert np.array_equal(open_archive(path).read("x_train")[5], wanted)
+    assert np.array_equal(whole_of(open_archive(path), "x_train")[5], wanted)
 
 
 def other_images() -> dict[str, tuple[bytes | None, str, str]]:
@@ -254,11 +263,13 @@ def test_many_rows(tmp_path: Path) -> None:
 
 
 def test_too_many_pixels(tmp_path: Path) -> None:
-    """What all images come to is bounded as every array is."""
+    """What all images come to is bounded before the first is unpacked."""
     one = encode(np.zeros((4000, 4000), np.uint8))
-    pq.write_table(table([one] * 100, [0, 1] * 50), tmp_path / "a.parquet")
-    error = refusal(tmp_path / "a.parquet")
-    assert (error.reason, "elements" in error.message) == ("DATASET_TOO_LARGE", True)
+    path = tmp_path / "a.parquet"
+    pq.write_table(table([one] * 100, [0, 1] * 50), path)
+    with pytest.raises(InvalidInput, match=r"1,600,000,800 bytes decoded; at most 1,000,000,000") as caught:
+        load_dataset(path, layout="", preprocessing=Preprocessing(), seed=1, room=Room(memory=0, disk=10**9))
+    assert caught.value.reason == "DATASET_TOO_LARGE"
 
 
 @pytest.mark.parametrize(
@@ -429,8 +440,8 @@ def test_cifar10() -> None:
     assert (info.train_samples, info.validation_samples, info.test_samples) == (45_000, 5_000, 10_000)
     assert (info.input_shape, info.dtype, info.classes, info.notes) == ((3, 32, 32), "uint8", 10, ())
     archive = open_archive(CIFAR)
-    assert np.bincount(archive.read("y_train")).tolist() == [5000] * 10
-    test = archive.read("x_test")
+    assert np.bincount(whole_of(archive, "y_train")).tolist() == [5000] * 10
+    test = whole_of(archive, "x_test")
     first = pq.read_table(sorted(CIFAR.glob("test-*"))[0], columns=["img"]).slice(9_000, 1)
     encoded = first.to_pylist()[0]["img"]["bytes"]
     assert np.array_equal(test[9_000].transpose(1, 2, 0), np.asarray(Image.open(io.BytesIO(encoded))))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from npn_core.config import Preprocessing
-from npn_core.data import check_preprocessing
+from npn_core.data import Split, check_preprocessing
 from npn_core.data.preprocessing import Standardiser, pixel_inputs, resolve
 from npn_core.errors import InvalidInput
 from npn_core.progress import DatasetInfo, InputInfo
@@ -83,7 +83,7 @@ def test_numbers_come_from_the_pixels() -> None:
     """Means are those of the first uint8 input, and go to every uint8 input; ids stay."""
     ids, left = torch.zeros(9, 7, dtype=torch.int64), torch.full((9, 3, 4, 4), 51, dtype=torch.uint8)
     both = info(IDS, RGB, RGB)
-    applied = resolve(Preprocessing(), (ids, left, left + 51), both)
+    applied = resolve(Preprocessing(), Split(x=(ids, left, left + 51), y=None), both)
     assert applied.mean == pytest.approx((0.2, 0.2, 0.2))
     assert applied.std == (1.0, 1.0, 1.0)
     x = Standardiser(applied, both)((ids, left, left + 51))
@@ -95,7 +95,7 @@ def test_numbers_come_from_the_pixels() -> None:
 def test_nothing_to_standardise() -> None:
     """Without pixels there are no numbers."""
     ids = torch.zeros(9, 7, dtype=torch.int64)
-    applied = resolve(Preprocessing(), (ids,), info(IDS))
+    applied = resolve(Preprocessing(), Split(x=(ids,), y=None), info(IDS))
     assert applied == AppliedPreprocessing(scale=1.0, mean=(), std=())
     assert Standardiser(applied, info(IDS))((ids,))[0] is ids
 
@@ -103,5 +103,5 @@ def test_nothing_to_standardise() -> None:
 def test_bytes_as_they_are() -> None:
     """Mode none makes floats of 0 to 255."""
     raw = torch.randint(0, 256, (5, 3, 4, 4), dtype=torch.uint8)
-    applied = resolve(Preprocessing(mode="none"), (raw,), info(RGB))
+    applied = resolve(Preprocessing(mode="none"), Split(x=(raw,), y=None), info(RGB))
     assert torch.equal(Standardiser(applied, info(RGB))((raw,))[0], raw.float())
