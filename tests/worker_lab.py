@@ -12,13 +12,16 @@ from typing import Any
 from job_samples import PLAN, SPEC
 
 from npn_core.progress import Progress
+from npn_service.jobs.inputs import JobInputs
 from npn_service.jobs.manager import JobManager
 from npn_service.jobs.migrations import migrate
 from npn_service.jobs.model import DatasetRef, FileSpec, Job, JobPlan, State
 from npn_service.jobs.sql_store import SqlJobStore
 from npn_service.jobs.uploads import UploadLimits, UploadManager
-from npn_service.storage.copies import LocalCopies
+from npn_service.storage.cache import Cache
 from npn_service.storage.local import LocalObjectStore
+from npn_service.storage.s3_client import S3Settings
+from npn_service.storage.sources import S3Sources
 from npn_service.worker.dispatcher import Dispatcher
 
 TESTS = Path(__file__).parent
@@ -49,14 +52,17 @@ class Observed:
 class Lab:
     """A store, an object store with one dataset, and dispatchers over them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, s3: S3Settings | None = None) -> None:
         self.folder = folder
+        folder.mkdir(exist_ok=True)
         url = f"sqlite:///{folder / 'npn.sqlite'}"
         migrate(url)
         self.store = SqlJobStore(url)
         self.objects = LocalObjectStore(folder / "objects")
-        self.copies = LocalCopies(self.objects, folder / "copies")
-        self.manager = JobManager(self.store, self.objects, self.copies)
+        self.cache = Cache(folder / "cache", max_bytes=1 << 30)
+        self.sources = None if s3 is None else S3Sources(s3)
+        self.inputs = JobInputs(self.store, self.objects, self.cache, self.sources)
+        self.manager = JobManager(self.store, self.objects)
         self.observed = Observed()
         self.dispatchers: list[Dispatcher] = []
         self.dataset = self.upload(b"the dataset")
@@ -76,7 +82,7 @@ class Lab:
             **{
                 "store": self.store,
                 "objects": self.objects,
-                "manager": self.manager,
+                "inputs": self.inputs,
                 "observer": self.observed,
                 "workers": workers,
                 "folder": self.folder / "scratch",

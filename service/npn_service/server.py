@@ -17,6 +17,7 @@ from .access.opening import Access, open_access
 from .blocking import BlockingPool
 from .errors import StartupError, Unavailable
 from .jobs.garbage import collect
+from .jobs.inputs import JobInputs
 from .jobs.manager import JobManager
 from .jobs.migrations import check_schema, migrate
 from .jobs.sql_store import SqlJobStore
@@ -30,14 +31,16 @@ from .rpc.server import InfoCalls, behaviours, listen
 from .rpc.uploads import UploadCalls
 from .rpc.watch import WatchHub
 from .settings import Settings
-from .storage.copies import LocalCopies
+from .storage.cache import Cache
 from .storage.datafolder import DataFolder
 from .storage.local import LocalObjectStore
 from .storage.s3 import S3ObjectStore
 from .storage.s3_client import PATIENT, QUICK
+from .storage.sources import S3Sources
 from .storage.store import ObjectStore
 from .worker.dispatcher import Dispatcher
 from .worker.inspector import Inspector
+from .worker.messages import DatasetRoom
 from .worker.vigil import WorkerLimits
 
 # Calls that may block at the same time; SQLite writes one at a time anyway.
@@ -69,6 +72,7 @@ class Base:
     objects: ObjectStore
     carried: ObjectStore
     manager: JobManager
+    inputs: JobInputs
     blocking: BlockingPool
     metrics: Metrics
 
@@ -96,7 +100,13 @@ async def serve(settings: Settings) -> AsyncIterator[Server]:
             store=store,
             objects=objects,
             carried=carried,
-            manager=JobManager(store, objects, LocalCopies(objects, folder.scratch / "copies")),
+            manager=JobManager(store, objects),
+            inputs=JobInputs(
+                store,
+                carried,
+                Cache(folder.cache, max_bytes=settings.cache_bytes),
+                None if settings.s3 is None else S3Sources(settings.s3),
+            ),
             blocking=blocking,
             metrics=Metrics(store.count_by_state),
         )
@@ -137,14 +147,13 @@ async def _run_jobs(base: Base, stack: AsyncExitStack) -> Callable[[], None]:
     dispatcher = Dispatcher(
         store=base.store,
         objects=base.carried,
-        manager=JobManager(
-            base.store, base.carried, LocalCopies(base.carried, base.folder.scratch / "copies")
-        ),
+        inputs=base.inputs,
         observer=base.metrics,
         workers=base.settings.workers,
         folder=base.folder.scratch,
         # One server at a time holds the folder, so what this name holds at the start, a dead one held.
         host=f"{socket.gethostname()}:{base.folder.identity}",
+        room=DatasetRoom(memory=base.settings.dataset_memory_bytes, disk=base.settings.dataset_disk_bytes),
         lease_seconds=base.settings.lease_seconds,
         limits=WorkerLimits(
             checkpoint_seconds=base.settings.checkpoint_seconds,
@@ -191,6 +200,7 @@ def _bind_calls(
         jobs=JobCalls(
             store=base.store,
             manager=base.manager,
+            inputs=base.inputs,
             inspector=inspector,
             hub=hub,
             blocking=base.blocking,

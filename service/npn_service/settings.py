@@ -67,6 +67,17 @@ class Settings(BaseSettings):
     s3_public_endpoint: str = Field(
         default="", description="what URLs for clients are signed for; empty: s3_endpoint"
     )
+    cache_bytes: int = Field(
+        default=20 << 30,
+        ge=1 << 20,
+        description="copies in data_dir of what jobs read from S3; the oldest go",
+    )
+    dataset_memory_bytes: int = Field(
+        default=2 << 30, ge=0, description="a decoded dataset above this lies in a file, not in memory"
+    )
+    dataset_disk_bytes: int = Field(
+        default=64 << 30, ge=0, description="a decoded dataset above this is refused"
+    )
     workers: int = Field(default=1, ge=0, le=1024, description="jobs that run at a time")
     threads: int = Field(default=1, ge=1, le=1024, description="CPU threads of a job that does not say")
     lease_seconds: float = Field(

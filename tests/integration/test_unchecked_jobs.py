@@ -47,6 +47,7 @@ def ask(lab: Lab, answer: Inspected | None, *, validate_only: bool = False) -> p
     calls = JobCalls(
         store=lab.store,
         manager=lab.manager,
+        inputs=lab.inputs,
         inspector=Answering(answer),
         hub=WatchHub(lab.store, blocking),
         blocking=blocking,

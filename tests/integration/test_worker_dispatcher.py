@@ -14,8 +14,8 @@ from job_samples import RESULT
 from worker_lab import OWNER, TESTS, Lab, alive, wait_until, worker_pids
 
 from npn_service.errors import LostLease, Unavailable
-from npn_service.jobs.manager import Inputs, JobManager
-from npn_service.jobs.model import Job, JobSpec, State
+from npn_service.jobs.inputs import JobInputs
+from npn_service.jobs.model import Job, State
 from npn_service.jobs.sql_store import SqlJobStore
 from npn_service.worker import child
 from npn_service.worker.vigil import WorkerLimits
@@ -128,25 +128,16 @@ def test_a_failure_of_the_job_is_not_retried(
     assert "secret" not in job.error.message
 
 
-def test_a_dataset_that_is_gone_fails_the_job(lab: Lab) -> None:
-    """A job whose dataset was removed while it waited fails with the field."""
+def test_a_dataset_that_is_gone_fails_the_job(lab: Lab, tmp_path: Path) -> None:
+    """A job whose dataset is not there any more fails with the field."""
     job = lab.create("succeed")
-    refuse = JobManager(lab.store, lab.objects, lab.copies)
-    lab.dispatcher(manager=_Forgetful(refuse))
+    empty = Lab(tmp_path / "empty")
+    lab.dispatcher(inputs=JobInputs(empty.store, empty.objects, empty.cache))
     ended = lab.wait(job)
+    empty.close()
     assert ended.state is State.FAILED
     assert ended.error is not None
     assert ended.error.field == "dataset.uri"
-
-
-class _Forgetful:
-    """A manager for which every dataset is gone."""
-
-    def __init__(self, manager: JobManager) -> None:
-        self._manager = manager
-
-    def inputs(self, *, owner: str, spec: JobSpec) -> Inputs:
-        return self._manager.inputs(owner="somebody else", spec=spec)
 
 
 @pytest.mark.parametrize("script", ["obey", "sleep", "hold"])

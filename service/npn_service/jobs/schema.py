@@ -76,6 +76,20 @@ job_objects = Table(
     Index(None, "object_id"),
 )
 
+# The objects outside of this service that a job reads, as they were when it was created; `field` is the field that
+# names them.  `sha256` is empty until an attempt has read them.
+job_sources = Table(
+    "job_sources",
+    metadata,
+    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("field", Text, primary_key=True),
+    Column("uri", Text, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("etag", Text, nullable=False),
+    Column("version_id", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+)
+
 job_labels = Table(
     "job_labels",
     metadata,

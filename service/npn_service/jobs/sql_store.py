@@ -2,12 +2,14 @@
 
 import secrets
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
 
 from npn_core.progress import Progress
 from npn_service.errors import EventsExpired, InvalidRequest, NotFound, WrongState
+from npn_service.storage.sources import Source
 
 from .codec import decode, encode
 from .model import Event, Job, JobPlan, JobSpec, State, object_id_of
@@ -17,11 +19,12 @@ from .sql_attempts import SqlAttempts
 from .sql_base import WAITING, job_of, of_owner, owned_job
 from .sql_hosts import SqlHosts
 from .sql_requests import Request, claim, made_by
+from .sql_sources import SqlSources, insert_sources
 from .sql_uploads import SqlUploads
 from .store import JobFilter
 
 
-class SqlJobStore(SqlAttempts, SqlHosts, SqlUploads):
+class SqlJobStore(SqlAttempts, SqlHosts, SqlSources, SqlUploads):
     """Implements JobStore; the schema must be there (`migrations.migrate`).  Shared by threads."""
 
     def create_job(
@@ -33,6 +36,7 @@ class SqlJobStore(SqlAttempts, SqlHosts, SqlUploads):
         plan: JobPlan | None,
         request_id: str,
         request_hash: str,
+        sources: Mapping[str, Sequence[Source]] = MappingProxyType({}),
     ) -> Job:
         """Queue a job, or return the one of the same request."""
         request = Request(owner=owner, kind="job", id=request_id, hash=request_hash)
@@ -58,6 +62,7 @@ class SqlJobStore(SqlAttempts, SqlHosts, SqlUploads):
                 wait_reason=WAITING,
             )
             self._insert_job(connection, job)
+            insert_sources(connection, job.id, sources)
             return self._explain(connection, job)
 
     def find_request(self, *, owner: str, request_id: str, request_hash: str) -> Job | None:

@@ -13,9 +13,11 @@ newest thousand are kept: a reader gets every event after a number or hears Even
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Protocol
 
 from npn_core.progress import Progress
+from npn_service.storage.sources import Source
 
 from .model import (
     AttemptRecord,
@@ -56,8 +58,11 @@ class JobStore(Protocol):
         plan: JobPlan | None,
         request_id: str,
         request_hash: str,
+        sources: Mapping[str, Sequence[Source]] = MappingProxyType({}),
     ) -> Job:
         """Queue a job, or return the job of the same `request_id` (an empty one is no id).
+
+        `sources` are the objects outside of this service that it reads, by the field that names them.
 
         Raises AlreadyExists when the request_id was used with another `request_hash` in the last 30 days,
         WrongState (JOB_DELETED) when its job is gone, InvalidRequest when the dataset's or the model's object is.
@@ -92,6 +97,12 @@ class JobStore(Protocol):
 
     def newest_sequences(self, job_ids: Collection[str]) -> Mapping[str, int]:
         """Number of each job's newest event, in one query; jobs that do not exist are left out."""
+
+    def get_sources(self, *, job_id: str) -> Mapping[str, Sequence[Source]]:
+        """What was recorded of the job's sources, by the field that names them."""
+
+    def record_hashes(self, *, job_id: str, attempt: int, hashes: Mapping[str, str]) -> None:
+        """Note the SHA-256 of sources, by URI, where none is noted yet.  Raises LostLease."""
 
     def lease_job(self, *, host: str, lease_seconds: float, free: Resources | None = None) -> Job | None:
         """QUEUED -> RUNNING with a new attempt for the next job in line, or None when no job waits that fits

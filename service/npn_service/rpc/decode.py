@@ -51,7 +51,6 @@ def _decode_model(model: pb.Model) -> ArchitectureModel | ModelRef:
     if model.HasField("uri"):
         if not model.uri:
             raise InvalidRequest("job.model.uri", "no model is given; upload one and name it as objects/{id}")
-        _refuse_s3("job.model.uri", model.uri)
         return ModelRef(uri=model.uri)
     if not model.architecture.name:
         raise InvalidRequest(
@@ -65,7 +64,6 @@ def _decode_model(model: pb.Model) -> ArchitectureModel | ModelRef:
 def _decode_dataset(dataset: pb.Dataset) -> DatasetRef:
     if not dataset.uri:
         raise InvalidRequest("job.dataset.uri", "no dataset is given; upload one and name it as objects/{id}")
-    _refuse_s3("job.dataset.uri", dataset.uri)
     if dataset.layout not in LAYOUTS:
         raise InvalidRequest("job.dataset.layout", f"unknown layout {dataset.layout!r}; write NCHW or NHWC")
     return DatasetRef(uri=dataset.uri, layout=dataset.layout)
@@ -172,11 +170,6 @@ def _present(message: Message) -> dict[str, Any]:
         for descriptor, value in message.ListFields()
         if descriptor.message_type is None and not descriptor.is_repeated
     }
-
-
-def _refuse_s3(field: str, uri: str) -> None:
-    if uri.startswith("s3://"):
-        raise _unsupported(field, "this server has no S3; upload the file and write objects/{id}")
 
 
 def _unsupported(field: str, message: str) -> InvalidRequest:

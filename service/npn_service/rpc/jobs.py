@@ -1,9 +1,12 @@
 """The RPCs on jobs."""
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import ExitStack, aclosing, closing
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
+from typing import Final
 
 import structlog
 from google.protobuf.empty_pb2 import Empty
@@ -13,10 +16,13 @@ from npn_core.errors import InvalidInput
 from npn_service.access.identity import Identity, Scope
 from npn_service.blocking import BlockingPool
 from npn_service.errors import InvalidRequest, LimitExceeded, TooSlow
+from npn_service.jobs.inputs import JobInputs
 from npn_service.jobs.manager import JobManager
 from npn_service.jobs.model import JobError, JobPlan, JobSpec
 from npn_service.jobs.store import JobStore
+from npn_service.storage.sources import Source
 from npn_service.worker import failures
+from npn_service.worker.fetching import Fetching
 from npn_service.worker.inspector import Inspector
 from npn_service.worker.messages import Inspection
 
@@ -25,6 +31,10 @@ from .decode import decode_name, decode_page_size, decode_request_id, decode_spe
 from .encode import encode_event, encode_job, encode_plan, encode_spec, encode_time
 from .filters import parse_filter
 from .watch import WatchHub
+
+# What a job reads from S3 is fetched to be checked if that is quick; its worker fetches and checks the rest.
+_FETCH_SECONDS: Final = 5.0
+_FETCHES: Final = 8  # at a time
 
 _log = structlog.get_logger(__name__)
 
@@ -35,12 +45,14 @@ class JobCalls:
 
     store: JobStore
     manager: JobManager
+    inputs: JobInputs
     inspector: Inspector
     hub: WatchHub
     blocking: BlockingPool
     wake: Callable[[], None]
     max_epochs: int
     default_threads: int
+    fetches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_FETCHES))
 
     async def create(self, request: pb.CreateJobRequest, caller: Identity) -> pb.Job:
         """CreateJob."""
@@ -57,7 +69,10 @@ class JobCalls:
         spec = decode_spec(request.job, max_epochs=self.max_epochs, default_threads=self.default_threads)
         if spec.priority > 0:
             require(caller, Scope.PRIORITY, "a priority above 0")
-        plan = await self._inspect(spec, caller)
+        sources = await self.blocking.run(
+            self.inputs.find, owner=caller.owner, spec=spec, read_prefixes=caller.read_prefixes
+        )
+        plan = await self._plan(spec, sources, caller.owner)
         if request.validate_only:
             if plan is None:
                 raise TooSlow("the job could not be checked in time; create it, and its worker checks it")
@@ -69,6 +84,7 @@ class JobCalls:
             owner=caller.owner,
             creator=caller.subject,
             spec=spec,
+            sources=sources,
             plan=plan,
             request_id=request_id,
             request=asked,
@@ -77,10 +93,21 @@ class JobCalls:
         self.wake()
         return encode_job(job)
 
-    async def _inspect(self, spec: JobSpec, caller: Identity) -> JobPlan | None:
+    async def _plan(
+        self, spec: JobSpec, sources: Mapping[str, Sequence[Source]], owner: str
+    ) -> JobPlan | None:
         """What the job comes to, or None where that takes too long; raises what is wrong with it."""
-        inputs = await self.blocking.run(self.manager.inputs, owner=caller.owner, spec=spec)
-        asked = Inspection(spec=spec, dataset=inputs.dataset, model=inputs.model)
+        hold = partial(self.inputs.hold, owner=owner, spec=spec, sources=sources)
+        with ExitStack() as held:
+            try:
+                async with asyncio.timeout(_FETCH_SECONDS), self.fetches:
+                    fetching = held.enter_context(closing(Fetching(lambda stop: hold(stop=stop))))
+                    inputs = await asyncio.wrap_future(fetching.inputs)
+            except TimeoutError:
+                return None
+            return await self._inspect(Inspection(spec=spec, dataset=inputs.dataset, model=inputs.model))
+
+    async def _inspect(self, asked: Inspection) -> JobPlan | None:
         inspected = await self.inspector.inspect(asked)
         if inspected is None:
             return None

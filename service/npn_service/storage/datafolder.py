@@ -52,6 +52,11 @@ class DataFolder:
         return self.path / "objects"
 
     @property
+    def cache(self) -> Path:
+        """Copies of what jobs read from elsewhere."""
+        return self.path / "cache"
+
+    @property
     def scratch(self) -> Path:
         """Where workers write before they publish."""
         return self.path / "scratch"

@@ -4,8 +4,8 @@ import math
 import shutil
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,16 +15,24 @@ import structlog
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from npn_core.progress import Progress, Stage
-from npn_service.errors import InvalidRequest, LostLease, NotFound, ServiceError, Unavailable
+from npn_service.errors import (
+    InvalidRequest,
+    LimitExceeded,
+    LostLease,
+    NotFound,
+    ServiceError,
+    Unavailable,
+)
 from npn_service.jobs.garbage import sweep
-from npn_service.jobs.manager import JobManager
+from npn_service.jobs.inputs import Inputs, JobInputs
 from npn_service.jobs.model import Job, JobError, JobResult, State
 from npn_service.jobs.store import JobStore
 from npn_service.storage.store import ObjectStore
 
 from .checkpoints import CheckpointDamagedError, CheckpointUploads, fetch
 from .child import Child, ChildEnded
-from .failures import INTERNAL, INVALID_ARGUMENT
+from .failures import INTERNAL, INVALID_ARGUMENT, RESOURCE_EXHAUSTED
+from .fetching import Fetching
 from .leases import Lease, LeaseKeeper
 from .messages import (
     Assignment,
@@ -32,6 +40,7 @@ from .messages import (
     Cancelled,
     Checkpointed,
     CheckpointFailed,
+    DatasetRoom,
     Failed,
     Finished,
     Reported,
@@ -69,10 +78,11 @@ class Service:
 
     store: JobStore
     objects: ObjectStore
-    manager: JobManager
+    inputs: JobInputs
     observer: DispatchObserver
     folder: Path
     leases: LeaseKeeper
+    room: DatasetRoom
     lease_seconds: float
     limits: WorkerLimits
     draining: threading.Event
@@ -116,11 +126,50 @@ class Attempt:
 
     def _work(self) -> Ending:
         """Have the worker run the job; returns how that ended."""
-        spec = self._job.spec
-        try:
-            inputs = self._service.manager.inputs(owner=self._job.owner, spec=spec)
-        except InvalidRequest as error:
-            return Failed(error=_invalid(error))
+        max_duration, limits = self._job.spec.max_duration, self._service.limits
+        vigil = Vigil(pid=self._child.pid, max_duration=max_duration, limits=limits)
+        with closing(self._fetching()) as fetching:
+            inputs = self._await(fetching, vigil)
+            return self._hand_over(inputs, vigil) if isinstance(inputs, Inputs) else inputs
+
+    def _fetching(self) -> Fetching:
+        job, store = self._job, self._service.store
+
+        @contextmanager
+        def hold(stop: threading.Event) -> Iterator[Inputs]:
+            sources = store.get_sources(job_id=job.id)
+            with self._service.inputs.hold(
+                owner=job.owner, spec=job.spec, sources=sources, stop=stop
+            ) as inputs:
+                store.record_hashes(job_id=job.id, attempt=job.attempt, hashes=inputs.hashes)
+                yield inputs
+
+        return Fetching(hold, patiently=True)
+
+    def _await(self, fetching: Fetching, vigil: Vigil) -> Inputs | Ending:
+        """The job's inputs, once they are on this host, or why the attempt ends before."""
+        while True:
+            try:
+                return fetching.inputs.result(_TICK_SECONDS)
+            except TimeoutError:
+                pass
+            except InvalidRequest as error:
+                return Failed(error=_invalid(error))
+            except LimitExceeded as error:
+                return Failed(error=_too_large(error))
+            except (OSError, Unavailable) as error:
+                _log.warning("attempt.not_fetched", error=str(error))
+                return Released(cause=f"its data could not be fetched: {error}", counts=False)
+            if self._cancel_is_asked():
+                return Cancelled()
+            if self._service.draining.is_set():
+                return _SHUT_DOWN
+            vigil.moved()  # it is not the worker that is waited for
+            if (ending := vigil.verdict()) is not None:
+                return ending
+
+    def _hand_over(self, inputs: Inputs, vigil: Vigil) -> Ending:
+        """Have the worker run the job on its inputs, from its checkpoint on."""
         for number in range(1, self._job.attempt):  # what a server stored that died before the commit
             if number not in self._job.attempts_kept:
                 self._service.objects.delete_prefix(self._job.prefix_of(number))
@@ -132,26 +181,25 @@ class Attempt:
         assignment = Assignment(
             job=self._job.name,
             attempt=self._job.attempt,
-            spec=spec,
+            spec=self._job.spec,
             dataset=inputs.dataset,
             model=inputs.model,
             output=self._output,
+            room=self._service.room,
             checkpoints=self._checkpoints,
             checkpoint_seconds=self._service.limits.checkpoint_seconds,
             resume=resume,
         )
         store, objects = self._service.store, self._service.objects
         with closing(CheckpointUploads(store, objects, self._job, self._checkpoints)) as uploads:
-            ending = self._have_run(assignment, uploads)
+            ending = self._have_run(assignment, vigil, uploads)
             self._child.kill()
             if isinstance(ending, Released):
                 self._keep_last(uploads)
         return ending
 
-    def _have_run(self, assignment: Assignment, uploads: CheckpointUploads) -> Ending:
+    def _have_run(self, assignment: Assignment, vigil: Vigil, uploads: CheckpointUploads) -> Ending:
         """Hand the assignment to the worker and follow it to its end."""
-        limits, max_duration = self._service.limits, assignment.spec.max_duration
-        vigil = Vigil(pid=self._child.pid, max_duration=max_duration, limits=limits)
         try:
             self._child.send(assignment)
             return self._follow(vigil, uploads)
@@ -339,4 +387,10 @@ def _invalid(error: InvalidRequest) -> JobError:
         reason=error.reason,
         message=error.message,
         field=error.violations[0].field.removeprefix("job."),
+    )
+
+
+def _too_large(error: LimitExceeded) -> JobError:
+    return JobError(
+        code=RESOURCE_EXHAUSTED, reason="DATASET_TOO_LARGE", message=error.message, field="dataset.uri"
     )

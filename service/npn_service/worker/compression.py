@@ -6,6 +6,7 @@ from multiprocessing.connection import Connection
 import torch
 
 from npn_core import checkpoint, pipeline
+from npn_core.data import Room
 from npn_core.prepare import warm_up
 from npn_core.progress import Progress
 from npn_core.train import Trainer
@@ -50,6 +51,7 @@ def compress(
         training=spec.training,
         output=assignment.output,
         checkpoint=assignment.resume,
+        room=Room(memory=assignment.room.memory, disk=assignment.room.disk, folder=assignment.output.parent),
     )
     outcome = yield from pipeline.compress(job, should_stop, _Keeper(checkpoints))
     return Finished(

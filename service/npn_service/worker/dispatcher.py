@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from npn_service.errors import Unavailable
-from npn_service.jobs.manager import JobManager
+from npn_service.jobs.inputs import JobInputs
 from npn_service.jobs.model import Job, Resources
 from npn_service.jobs.store import JobStore
 from npn_service.storage.store import ObjectStore
@@ -22,6 +22,7 @@ from npn_service.storage.store import ObjectStore
 from .attempt import Attempt, DispatchObserver, Service
 from .capacity import host_capacity
 from .leases import LeaseKeeper
+from .messages import DatasetRoom
 from .pool import WorkerPool
 from .vigil import WorkerLimits
 
@@ -44,11 +45,12 @@ class Dispatcher:
         *,
         store: JobStore,
         objects: ObjectStore,
-        manager: JobManager,
+        inputs: JobInputs,
         observer: DispatchObserver,
         workers: int,
         folder: Path,
         host: str,
+        room: DatasetRoom = DatasetRoom(),  # noqa: B008 - frozen
         lease_seconds: float = 30.0,
         capacity: Resources | None = None,
         limits: WorkerLimits = WorkerLimits(),  # noqa: B008 - frozen
@@ -58,10 +60,11 @@ class Dispatcher:
         self._service = Service(
             store=store,
             objects=objects,
-            manager=manager,
+            inputs=inputs,
             observer=observer,
             folder=folder,
             leases=LeaseKeeper(store, lease_seconds),
+            room=room,
             lease_seconds=lease_seconds,
             limits=limits,
             draining=self._draining,

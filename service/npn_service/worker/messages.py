@@ -40,6 +40,14 @@ class Inputs:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetRoom:
+    """Bytes that a decoded dataset may take: up to `memory` in memory, more up to `disk` in a file."""
+
+    memory: int = 2 << 30
+    disk: int = 64 << 30
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Assignment(Inputs):
     """One attempt to run: write the artifact into `output` (an empty local folder).
 
@@ -53,6 +61,7 @@ class Assignment(Inputs):
     checkpoints: Path
     checkpoint_seconds: float = 60.0
     resume: Path | None = None
+    room: DatasetRoom = DatasetRoom()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

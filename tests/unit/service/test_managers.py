@@ -1,6 +1,7 @@
 """Jobs and uploads over a real store and real files."""
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -11,6 +12,7 @@ from job_samples import PLAN, RESULT, SPEC, lease
 
 from npn_service.errors import AlreadyExists, InvalidRequest, LimitExceeded, NotFound, WrongState
 from npn_service.jobs.garbage import collect
+from npn_service.jobs.inputs import Inputs, JobInputs
 from npn_service.jobs.manager import JobManager
 from npn_service.jobs.migrations import migrate
 from npn_service.jobs.model import (
@@ -25,8 +27,9 @@ from npn_service.jobs.model import (
 )
 from npn_service.jobs.sql_store import SqlJobStore
 from npn_service.jobs.uploads import UploadLimits, UploadManager
-from npn_service.storage.copies import LocalCopies
+from npn_service.storage.cache import Cache
 from npn_service.storage.local import LocalObjectStore
+from npn_service.storage.uris import EVERYTHING
 
 A, B = b"first file", b"second"
 
@@ -38,6 +41,7 @@ class Service:
     store: SqlJobStore
     objects: LocalObjectStore
     jobs: JobManager
+    inputs: JobInputs
     uploads: UploadManager
 
     def begin(self, **contents: bytes) -> Upload:
@@ -74,8 +78,20 @@ class Service:
         """A job on a dataset."""
         spec = replace(SPEC, dataset=DatasetRef(uri=uri))
         return self.jobs.submit(
-            owner="local", creator="me", spec=spec, plan=PLAN, request_id=request_id, request=request
+            owner="local",
+            creator="me",
+            spec=spec,
+            sources={},
+            plan=PLAN,
+            request_id=request_id,
+            request=request,
         )
+
+    def read(self, *, owner: str, spec: JobSpec) -> Inputs:
+        """Where the inputs of a job lie, from then on: uploads are on this host anyway."""
+        self.inputs.find(owner=owner, spec=spec, read_prefixes=EVERYTHING)
+        with self.inputs.hold(owner=owner, spec=spec, sources={}, stop=threading.Event()) as found:
+            return found
 
 
 @pytest.fixture
@@ -88,7 +104,8 @@ def service(tmp_path: Path) -> Iterator[Service]:
     yield Service(
         store=store,
         objects=objects,
-        jobs=JobManager(store, objects, LocalCopies(objects, tmp_path / "copies")),
+        jobs=JobManager(store, objects),
+        inputs=JobInputs(store, objects, Cache(tmp_path / "cache", max_bytes=1 << 20)),
         uploads=UploadManager(store, objects, limits),
     )
     store.close()
@@ -247,14 +264,14 @@ def test_a_completion_after_the_delete_leaves_nothing(
 def test_a_dataset_is_a_file_or_a_folder(service: Service) -> None:
     """An uploaded file is found on the disk, several files in one folder under their paths."""
     uri = service.stored("mnist.npz", A)
-    inputs = service.jobs.inputs(owner="local", spec=replace(SPEC, dataset=DatasetRef(uri=uri)))
+    inputs = service.read(owner="local", spec=replace(SPEC, dataset=DatasetRef(uri=uri)))
     assert (inputs.dataset.read_bytes(), inputs.model) == (A, None)
     folder = DatasetRef(uri=service.stored_folder({"train/0.parquet": A, "test.parquet": B}))
-    path = service.jobs.inputs(owner="local", spec=replace(SPEC, dataset=folder)).dataset
+    path = service.read(owner="local", spec=replace(SPEC, dataset=folder)).dataset
     found = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
     assert found == {"train/0.parquet", "test.parquet"}
     one = DatasetRef(uri=service.stored_folder({"data/train.parquet": A}))
-    path = service.jobs.inputs(owner="local", spec=replace(SPEC, dataset=one)).dataset
+    path = service.read(owner="local", spec=replace(SPEC, dataset=one)).dataset
     assert (path / "data/train.parquet").read_bytes() == A
 
 
@@ -264,7 +281,7 @@ WRONG_URIS = ["objects/none", "s3://bucket/key", "/etc/passwd", "objects/../../x
 def test_inputs_belong_to_the_owner(service: Service) -> None:
     """What is another owner's, elsewhere or nothing is refused naming its own field."""
     uri = service.stored("net.pt2", A)
-    model = service.jobs.inputs(owner="local", spec=on(uri, model=uri)).model
+    model = service.read(owner="local", spec=on(uri, model=uri)).model
     assert model is not None
     assert model.read_bytes() == A
     wrong = [("local", on(other), "job.dataset.uri") for other in WRONG_URIS]
@@ -273,7 +290,7 @@ def test_inputs_belong_to_the_owner(service: Service) -> None:
     wrong += [("local", on(uri, model=service.stored_folder({"a": A, "b": B})), "job.model.uri")]
     for owner, spec, field in wrong:
         with pytest.raises(InvalidRequest) as refused:
-            service.jobs.inputs(owner=owner, spec=spec)
+            service.read(owner=owner, spec=spec)
         assert refused.value.violations[0].field == field
 
 

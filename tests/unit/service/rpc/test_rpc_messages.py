@@ -121,7 +121,6 @@ def test_zero_is_not_absent() -> None:
         (a_job(compress=None), "job.compress", "INVALID_FIELD"),
         (a_job(compress=None, expand=pb.ExpandTask()), "job.expand", "UNSUPPORTED"),
         (a_job(model=None), "job.model.architecture.name", "INVALID_FIELD"),
-        (a_job(model=pb.Model(uri="s3://a/b")), "job.model.uri", "UNSUPPORTED"),
         (a_job(model=pb.Model(uri="")), "job.model.uri", "INVALID_FIELD"),
         (
             a_job(model=pb.Model(architecture=pb.Architecture(name="vgg"))),
@@ -134,7 +133,6 @@ def test_zero_is_not_absent() -> None:
             "ARCHITECTURE_PARAM_UNKNOWN",
         ),
         (a_job(dataset=None), "job.dataset.uri", "INVALID_FIELD"),
-        (a_job(dataset=pb.Dataset(uri="s3://a/b")), "job.dataset.uri", "UNSUPPORTED"),
         (
             a_job(dataset=pb.Dataset(uri="objects/1", layout="CHWN")),
             "job.dataset.layout",
