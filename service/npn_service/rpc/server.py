@@ -36,6 +36,7 @@ FEATURES = (
     "download.read_object",
     "model.architecture",
     "model.uri",
+    "resources",
     "task.compress",
     "upload.write_object",
 )
