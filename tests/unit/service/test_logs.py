@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 import structlog
@@ -51,3 +52,18 @@ def test_a_terminal_gets_text(capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = capsys.readouterr().err.splitlines()
     assert "seen" in line
     assert not line.startswith("{")
+
+
+def test_a_traceback_shows_no_local_variable(capsys: pytest.CaptureFixture[str]) -> None:
+    """On a terminal as in JSON: they hold passwords and what callers sent."""
+    formats: tuple[Literal["console", "json"], ...] = ("console", "json")
+    for log_format in formats:
+        configure_logs(log_format)
+        password = "hunter" + "2"
+        try:
+            raise ValueError(f"{len(password)} characters")
+        except ValueError:
+            structlog.get_logger("npn_service.test").exception("failed")
+        shown = capsys.readouterr().err
+        assert "7 characters" in shown
+        assert password not in shown
