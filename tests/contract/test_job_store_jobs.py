@@ -59,6 +59,28 @@ def test_another_owners_job_is_not_found(store: JobStore) -> None:
     assert store.get_job(owner="alice", job_id=job.id) == job
 
 
+def test_no_owner_stands_for_every_owner(store: JobStore) -> None:
+    """An admin finds, lists, cancels and deletes what any owner has; a filter narrows the list to one."""
+    jobs = [create(store, owner=owner) for owner in ("alice", "bob")]
+    listed, _ = store.list_jobs(owner=None, where=ALL, page_size=10, page_token="")
+    assert {job.owner for job in listed} == {"alice", "bob"}
+    only_bob, _ = store.list_jobs(owner=None, where=JobFilter(owner="bob"), page_size=10, page_token="")
+    assert [job.id for job in only_bob] == [jobs[1].id]
+    assert store.list_jobs(owner="alice", where=JobFilter(owner="bob"), page_size=10, page_token="") == (
+        [],
+        "",
+    )
+    _, token = store.list_jobs(owner=None, where=ALL, page_size=1, page_token="")
+    with pytest.raises(InvalidRequest):
+        store.list_jobs(owner=None, where=JobFilter(owner="bob"), page_size=1, page_token=token)
+    for job in jobs:
+        assert store.get_job(owner=None, job_id=job.id) == job
+        store.cancel_job(owner=None, job_id=job.id)
+        store.delete_job(owner=None, job_id=job.id)
+        with pytest.raises(NotFound):
+            store.get_job(owner=None, job_id=job.id)
+
+
 def test_the_same_request_gives_the_same_job(store: JobStore) -> None:
     """A repeated call makes nothing, also after the job went on."""
     job = create(store, request_id="one")

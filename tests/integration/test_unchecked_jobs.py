@@ -11,6 +11,7 @@ from worker_lab import OWNER, Lab, worker_pids
 from npn.v1 import compression_pb2 as pb
 from npn_core.config import Budget
 from npn_core.errors import InvalidInput
+from npn_service.access.identity import Identity, Scope
 from npn_service.blocking import BlockingPool
 from npn_service.errors import TooSlow
 from npn_service.jobs.model import ArchitectureModel, State
@@ -62,8 +63,9 @@ def ask(lab: Lab, answer: Inspected | None, *, validate_only: bool = False) -> p
         budget=pb.Budget(max_params=60),
     )
     request = pb.CreateJobRequest(job=job, validate_only=validate_only)
+    caller = Identity(owner=OWNER, subject="test", scopes=frozenset({Scope.WRITE}))
     try:
-        return asyncio.run(calls.create(request, OWNER))
+        return asyncio.run(calls.create(request, caller))
     finally:
         blocking.close()
 

@@ -26,11 +26,7 @@ class Authenticator:
         """Who calls.  Raises Unauthenticated (TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, CLAIM_INVALID)."""
         if not self.wants_token:
             return ANONYMOUS
-        text = _bearer(metadata)
-        if self._tokens is not None and (self._oidc is None or text.startswith(PREFIX)):
-            identity = self._tokens.find(text)
-        elif self._oidc is not None:
-            identity = await self._oidc.find(text)
+        identity = await self._find(_bearer(metadata))
         self.check(identity)
         return identity
 
@@ -40,6 +36,13 @@ class Authenticator:
             raise Unauthenticated("the token has expired; get a new one", reason="TOKEN_EXPIRED")
         if identity.token_id and not (self._tokens is not None and self._tokens.knows(identity)):
             raise Unauthenticated("the token was revoked or changed", reason="TOKEN_INVALID")
+
+    async def _find(self, text: str) -> Identity:
+        if self._tokens is not None and text.startswith(PREFIX):
+            return self._tokens.find(text)
+        if self._oidc is not None:
+            return await self._oidc.find(text)
+        raise Unauthenticated("the token is not valid here", reason="TOKEN_INVALID")
 
 
 def _bearer(metadata: Iterable[tuple[str, str | bytes]]) -> str:
