@@ -31,6 +31,61 @@ def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.listen, settings.metrics_listen, settings.workers) == ("[::1]:0", "", 3)
 
 
+S3 = {
+    "ENDPOINT": "https://minio.example.com:9000",
+    "BUCKET": "models",
+    "ACCESS_KEY": "me",
+    "SECRET_KEY": "hush",
+}
+
+
+def test_s3_is_all_or_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing set is the local folder; an endpoint and a bucket are enough where the machine has an identity."""
+    assert Settings().s3 is None
+    for name in ("ENDPOINT", "BUCKET"):
+        monkeypatch.setenv(f"NPN_S3_{name}", S3[name])
+    found = Settings().s3
+    assert found is not None
+    assert (found.endpoint, found.bucket, found.region, found.access_key) == (
+        S3["ENDPOINT"],
+        "models",
+        "us-east-1",
+        "",
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"ENDPOINT": ""},
+            "NPN_S3_ENDPOINT is missing, but NPN_S3_ACCESS_KEY, NPN_S3_BUCKET, NPN_S3_SECRET_KEY",
+        ),
+        ({"BUCKET": ""}, "bucket is missing"),
+        ({"BUCKET": "No/Bucket"}, "No/Bucket"),
+        ({"ACCESS_KEY": ""}, "access key is missing"),
+        ({"SECRET_KEY": ""}, "secret key is missing"),
+        ({"ENDPOINT": "minio:9000"}, "https://HOST"),
+        ({"PUBLIC_ENDPOINT": "https://files.example.com/path"}, "without a path"),
+    ],
+)
+def test_half_of_s3_is_refused(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], said: str) -> None:
+    """The message says what is missing or wrong, and does not show the secret."""
+    for name, value in (S3 | changes).items():
+        monkeypatch.setenv(f"NPN_S3_{name}", value)
+    with pytest.raises(ValidationError, match=said) as refused:
+        Settings()
+    assert "hush" not in str([problem["msg"] for problem in refused.value.errors()])
+
+
+def test_the_secret_key_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the settings nor what is made of them print it."""
+    for name, value in S3.items():
+        monkeypatch.setenv(f"NPN_S3_{name}", value)
+    settings = Settings()
+    assert "hush" not in repr(settings) + repr(settings.s3)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
