@@ -111,7 +111,7 @@ def test_async_client(server: ServerProcess, dataset: Path) -> None:
 def test_a_watch_survives_the_server(start_server: Callable[..., ServerProcess], dataset: Path) -> None:
     """A server that is killed and started again costs the watcher nothing: every state change arrives."""
     first = start_server(lease_seconds="5")
-    with Client(first.address) as client:
+    with Client(first.address, timeout=120) as client:  # its inspector is cold
         training = Training(epochs=40, batch_size=4, seed=1)
         job = client.compress(MODEL, dataset=dataset, budget=BUDGET, training=training)
         running = threading.Event()
