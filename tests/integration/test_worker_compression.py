@@ -126,6 +126,6 @@ def test_killed_workers_change_nothing(lab: Lab) -> None:
     assert ended.attempt >= 4
     assert artifact(lab, ended) == artifact(lab, undisturbed)
     report = json.loads(b"".join(lab.objects.read(ended.attempt_prefix + "report.json")))
-    assert report["resumed"] >= 3
+    assert report["resumed"] >= 1  # an attempt that is killed before its first checkpoint leaves no trace
     wait_until(lambda: not any("checkpoints" in entry.key for entry in lab.objects.list(ended.prefix)))
     assert not list((lab.folder / "scratch").iterdir())

@@ -52,7 +52,8 @@ class Vigil:
         self._limits = limits
         self._kills = OomKills() if kills is None else kills
         self._started = self._moved = time.monotonic()
-        self._measured, self._killed = -math.inf, 0
+        self._measured = -math.inf
+        self._kills_before = self._kills_now = self._kills.count()
 
     def moved(self) -> None:
         """The work itself, and no clock beside it, said that it has come further."""
@@ -68,13 +69,15 @@ class Vigil:
                 cause=f"the worker made no step for {self._limits.stall_seconds:g} s", counts=True
             )
         if now - self._measured >= _MEASURE_SECONDS:
-            self._measured, self._killed = now, self._kills.count()
+            self._measured = now
+            # Two counts are kept: the newest may have seen the very kill that the pipe has yet to tell of.
+            self._kills_before, self._kills_now = self._kills_now, self._kills.count()
             return self._weigh()
         return None
 
     def explain(self, ended: ChildEnded) -> Ending:
         """What the death of the process means: the kernel's memory killer, or the machine."""
-        if ended.signal == signal.SIGKILL and self._kills.count() > self._killed:
+        if ended.signal == signal.SIGKILL and self._kills.count() > self._kills_before:
             return Failed(error=_out_of_memory("the machine, or the server's container, ran out of memory"))
         return Released(cause=str(ended), counts=True)
 
