@@ -128,4 +128,4 @@ def test_killed_workers_change_nothing(lab: Lab) -> None:
     report = json.loads(b"".join(lab.objects.read(ended.attempt_prefix + "report.json")))
     assert report["resumed"] >= 1  # an attempt that is killed before its first checkpoint leaves no trace
     wait_until(lambda: not any("checkpoints" in entry.key for entry in lab.objects.list(ended.prefix)))
-    assert not list((lab.folder / "scratch").iterdir())
+    wait_until(lambda: not list((lab.folder / "scratch").iterdir()))
