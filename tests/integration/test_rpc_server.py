@@ -185,9 +185,12 @@ def test_metrics_are_exported(stub: Stub, server: ServerProcess) -> None:
 
 
 def test_logs_are_json_with_the_method(stub: Stub, server: ServerProcess) -> None:
-    """A refused call leaves one line with its method, code and the job that it asked for."""
+    """A refused call leaves one line with its method, code and the job that it asked for, beside the audit's."""
     name = f"jobs/{uuid.uuid4().hex}"
     refused(stub.GetJob, pb.GetJobRequest(name=name))
-    (line,) = [line for line in server.log_lines() if line.get("job") == name]
+    audit, line = sorted(
+        (line for line in server.log_lines() if line.get("job") == name), key=lambda line: str(line["logger"])
+    )
     assert (line["event"], line["method"], line["code"]) == ("rpc.refused", "GetJob", "NOT_FOUND")
+    assert (audit["logger"], audit["owner"], audit["code"]) == ("npn.audit", "local", "NOT_FOUND")
     assert json.dumps(line)

@@ -62,6 +62,7 @@ class Gate:
         structlog.contextvars.bind_contextvars(method=method)
         call = Call(method=method, peer=context.peer())
         started = time.monotonic()
+        status = None
         try:
             caller = await self._authenticator.authenticate(context.invocation_metadata() or ())
             call.caller = caller
@@ -77,11 +78,12 @@ class Gate:
             call.code = status.code.name
             call.reason = getattr(error, "reason", ServiceError.reason)
             _log.info("rpc.refused", code=call.code, message=status.details)
-            await context.abort(*status)
         finally:
             self._observe(method, call.code, time.monotonic() - started)
             if call.audited:
                 _write_audit(call)
+        if status is not None:  # told last: what the caller knows is in the audit
+            await context.abort(*status)
 
     def check(self, caller: Identity) -> None:
         """Whether a caller may go on with a stream.  Raises Unauthenticated once its token is none any more."""
