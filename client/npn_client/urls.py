@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -46,16 +47,16 @@ class UrlTransfers:
     """
 
     def __init__(self, *, https_only: bool, ca_file: str | Path | None = None) -> None:
-        context = ssl.create_default_context()
-        if ca_file is not None:
-            context.load_verify_locations(ca_file)
         self._https_only = https_only
-        secure = urllib.request.HTTPSHandler(context=context)
-        self._opener = urllib.request.build_opener(secure, _NoRedirection)
-        # a proxy of the environment knows nothing of this machine
-        self._local_opener = urllib.request.build_opener(
-            secure, _NoRedirection, urllib.request.ProxyHandler({})
-        )
+        self._ca_file = ca_file
+
+    @cached_property
+    def _https(self) -> urllib.request.HTTPSHandler:
+        """Made at the first transfer: reading the system's authorities takes a while."""
+        context = ssl.create_default_context()
+        if self._ca_file is not None:
+            context.load_verify_locations(self._ca_file)
+        return urllib.request.HTTPSHandler(context=context)
 
     def send(self, parts: Sequence[Part], stop: threading.Event) -> ClientError | None:
         """Send parts, a few at a time, until one fails or `stop` is set; returns why it ended early."""
@@ -107,7 +108,10 @@ class UrlTransfers:
         return urllib.request.Request(url, data, headers, method=method)  # noqa: S310 - the scheme was checked
 
     def _open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        opener = self._local_opener if _is_local(urlsplit(request.full_url).hostname or "") else self._opener
+        # a proxy of the environment knows nothing of this machine
+        local = _is_local(urlsplit(request.full_url).hostname or "")
+        proxies = [urllib.request.ProxyHandler({})] if local else []
+        opener = urllib.request.build_opener(self._https, _NoRedirection, *proxies)
         try:
             response: http.client.HTTPResponse = opener.open(request, timeout=TIMEOUT)
         except urllib.error.HTTPError as error:

@@ -45,6 +45,8 @@ from .worker.vigil import WorkerLimits
 
 # Calls that may block at the same time; SQLite writes one at a time anyway.
 _BLOCKING_THREADS = 8
+# Calls that wait for S3, or hash what was uploaded, leave the others their threads.
+_CARRYING_THREADS = 16
 _COLLECT_SECONDS = 3600.0
 _LONGEST_WAIT = 15.0  # seconds between two looks for a database that is away at the start
 _REFRESH_SECONDS = 1.0
@@ -74,6 +76,7 @@ class Base:
     manager: JobManager
     inputs: JobInputs
     blocking: BlockingPool
+    carrying: BlockingPool
     metrics: Metrics
 
 
@@ -94,6 +97,8 @@ async def serve(settings: Settings) -> AsyncIterator[Server]:
         objects, carried = _open_objects(settings, folder)
         blocking = BlockingPool(_BLOCKING_THREADS)
         stack.callback(blocking.close)
+        carrying = BlockingPool(_CARRYING_THREADS)
+        stack.callback(carrying.close)
         base = Base(
             settings=settings,
             folder=folder,
@@ -108,6 +113,7 @@ async def serve(settings: Settings) -> AsyncIterator[Server]:
                 None if settings.s3 is None else S3Sources(settings.s3),
             ),
             blocking=blocking,
+            carrying=carrying,
             metrics=Metrics(store.count_by_state),
         )
         metrics_address = _serve_metrics(base.metrics, settings.metrics_listen, stack)
@@ -175,9 +181,9 @@ async def _answer_calls(base: Base, access: Access, wake: Callable[[], None], st
     hub = WatchHub(base.store, base.blocking)
     chores = (
         hub.poll(),
-        _repeat(base, _COLLECT_SECONDS, collect, base.store, base.carried),
+        _repeat(base.carrying, _COLLECT_SECONDS, collect, base.store, base.carried),
         # where every host that runs jobs is gone
-        _repeat(base, base.settings.lease_seconds, base.store.expire_leases),
+        _repeat(base.blocking, base.settings.lease_seconds, base.store.expire_leases),
         *(_follow(each) for each in access.refreshed),
     )
     for chore in chores:
@@ -204,6 +210,7 @@ def _bind_calls(
             inspector=inspector,
             hub=hub,
             blocking=base.blocking,
+            carrying=base.carrying,
             wake=wake,
             max_epochs=settings.max_epochs,
             default_threads=settings.threads,
@@ -213,7 +220,7 @@ def _bind_calls(
             objects=base.objects,
             jobs=base.manager,
             uploads=UploadManager(base.store, base.objects, limits),
-            blocking=base.blocking,
+            blocking=base.carrying,
             max_message_bytes=settings.max_message_bytes,
         ),
         info=InfoCalls(settings=settings),
@@ -263,11 +270,13 @@ async def _follow(changing: Refreshed) -> None:
         await asyncio.to_thread(changing.refresh)
 
 
-async def _repeat(base: Base, seconds: float, chore: Callable[..., object], *arguments: object) -> None:
+async def _repeat(
+    pool: BlockingPool, seconds: float, chore: Callable[..., object], *arguments: object
+) -> None:
     """Do a chore now and every so many seconds, whatever becomes of it."""
     while True:
         try:
-            await base.blocking.run(chore, *arguments)
+            await pool.run(chore, *arguments)
         except Unavailable as error:
             _log.warning("chore.put_off", chore=chore.__name__, error=error.message)
         except Exception:

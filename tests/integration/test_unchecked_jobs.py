@@ -52,6 +52,7 @@ def ask(lab: Lab, answer: Inspected | None, *, validate_only: bool = False) -> p
         inspector=Answering(answer),
         hub=WatchHub(lab.store, blocking),
         blocking=blocking,
+        carrying=blocking,
         wake=lambda: None,
         max_epochs=100,
         default_threads=1,

@@ -108,7 +108,7 @@ class SqlAttempts(SqlBase):
                 return
             is_newer = before is None or checkpoint.step > before.step
             lost = 0 if is_newer else row.lost_attempts
-            self._update(connection, row, checkpoint=encode(checkpoint), lost_attempts=lost)
+            self._update(connection, row, publish=True, checkpoint=encode(checkpoint), lost_attempts=lost)
             if before is not None:
                 same = before.attempt == attempt
                 self._discard(

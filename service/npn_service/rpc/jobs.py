@@ -49,6 +49,7 @@ class JobCalls:
     inspector: Inspector
     hub: WatchHub
     blocking: BlockingPool
+    carrying: BlockingPool  # threads for what touches objects
     wake: Callable[[], None]
     max_epochs: int
     default_threads: int
@@ -69,7 +70,7 @@ class JobCalls:
         spec = decode_spec(request.job, max_epochs=self.max_epochs, default_threads=self.default_threads)
         if spec.priority > 0:
             require(caller, Scope.PRIORITY, "a priority above 0")
-        sources = await self.blocking.run(
+        sources = await self.carrying.run(
             self.inputs.find, owner=caller.owner, spec=spec, read_prefixes=caller.read_prefixes
         )
         plan = await self._plan(spec, sources, caller.owner)

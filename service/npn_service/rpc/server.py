@@ -38,7 +38,6 @@ FEATURES = (
     "model.uri",
     "resources",
     "task.compress",
-    "upload.write_object",
 )
 
 # Finished calls get this long to be written out; those that still run are cancelled then.
@@ -62,9 +61,13 @@ class InfoCalls:
                 max_files_per_upload=self.settings.max_files_per_upload,
                 max_epochs=self.settings.max_epochs,
             ),
-            features=FEATURES,
+            features=sorted((*FEATURES, *self._transfers)),
             estimators=ESTIMATORS,
         )
+
+    @property
+    def _transfers(self) -> tuple[str, ...]:
+        return ("upload.write_object",) if self.settings.s3 is None else ("download.url", "upload.parts")
 
 
 class _Reflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]  # the package has no types
@@ -83,21 +86,30 @@ class _Reflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]  # t
 
 def behaviours(*, jobs: JobCalls, uploads: UploadCalls, info: InfoCalls) -> Mapping[str, Behaviour]:
     """What answers each RPC of the interface, by the method's name."""
+
+    def carried(call: Behaviour) -> Behaviour:
+        """A call that touches objects, in the threads for those: the others go on while S3 is slow or away."""
+
+        async def run(request: Any, caller: Identity) -> Any:
+            return await uploads.blocking.run(call, request, caller)
+
+        return run
+
     return {
         "CreateJob": jobs.create,
         "GetJob": jobs.get,
         "ListJobs": jobs.list,
         "WatchJob": jobs.watch,
         "CancelJob": jobs.cancel,
-        "DeleteJob": jobs.delete,
+        "DeleteJob": carried(jobs.delete),
         "ListArchitectures": list_architectures,
         "GetServerInfo": info.get,
-        "CreateUpload": uploads.create,
-        "GetUpload": uploads.get,
-        "CompleteUpload": uploads.complete,
+        "CreateUpload": carried(uploads.create),
+        "GetUpload": carried(uploads.get),
+        "CompleteUpload": carried(uploads.complete),
         "ListUploads": uploads.list,
-        "DeleteUpload": uploads.delete,
-        "GetDownload": uploads.download,
+        "DeleteUpload": carried(uploads.delete),
+        "GetDownload": carried(uploads.download),
         "ReadObject": uploads.read,
         "WriteObject": uploads.write,
     }
