@@ -60,6 +60,7 @@ class Lab:
         self.store = SqlJobStore(url)
         self.objects = LocalObjectStore(folder / "objects")
         self.cache = Cache(folder / "cache", max_bytes=1 << 30)
+        self.s3 = s3
         self.sources = None if s3 is None else S3Sources(s3)
         self.inputs = JobInputs(self.store, self.objects, self.cache, self.sources)
         self.manager = JobManager(self.store, self.objects)
