@@ -137,9 +137,9 @@ def test_whole_jobs(
         data.put("clouds.npz", npz()),
         data.put("deep/down/clouds.safetensors", safetensors(arrays)),
         data.uri("images/"),
-        data.uri("images"),
     ]
     with Client(server.address) as client:
+        assert {"dataset.s3", "model.s3"} <= set(client.server_info().features)
         for uri in uris:
             job = client.compress(MLP, dataset=uri, budget=BUDGET, training=TRAINING)
             assert job.plan is not None, "a small dataset is checked when the job is created"

@@ -78,6 +78,13 @@ def test_a_job_is_created_without_a_plan(lab: Lab) -> None:
     assert ask(lab, Inspected(plan=PLAN, error=None)).HasField("plan")
 
 
+def test_data_that_take_long_to_come_are_not_waited_for(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The inspector is not asked then; the worker fetches them and checks."""
+    monkeypatch.setattr("npn_service.rpc.jobs._FETCH_SECONDS", 0.0)
+    job = ask(lab, Inspected(plan=PLAN, error=None))
+    assert (job.state, job.HasField("plan")) == (pb.JOB_STATE_QUEUED, False)
+
+
 def test_a_plan_alone_is_not_given_later(lab: Lab) -> None:
     """validate_only has nothing to answer then, and creates nothing."""
     with pytest.raises(TooSlow, match="its worker checks it"):

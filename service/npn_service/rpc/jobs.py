@@ -15,7 +15,7 @@ from npn.v1 import compression_pb2 as pb
 from npn_core.errors import InvalidInput
 from npn_service.access.identity import Identity, Scope
 from npn_service.blocking import BlockingPool
-from npn_service.errors import InvalidRequest, LimitExceeded, TooSlow
+from npn_service.errors import InvalidRequest, LimitExceeded, TooSlow, Unavailable
 from npn_service.jobs.inputs import JobInputs
 from npn_service.jobs.manager import JobManager
 from npn_service.jobs.model import JobError, JobPlan, JobSpec
@@ -104,7 +104,8 @@ class JobCalls:
                 async with asyncio.timeout(_FETCH_SECONDS), self.fetches:
                     fetching = held.enter_context(closing(Fetching(lambda stop: hold(stop=stop))))
                     inputs = await asyncio.wrap_future(fetching.inputs)
-            except TimeoutError:
+            except (TimeoutError, Unavailable) as error:
+                _log.info("job.not_fetched", error=str(error))
                 return None
             return await self._inspect(Inspection(spec=spec, dataset=inputs.dataset, model=inputs.model))
 

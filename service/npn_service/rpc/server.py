@@ -40,6 +40,8 @@ FEATURES = (
     "task.compress",
 )
 
+S3_FEATURES = ("dataset.s3", "model.s3")
+
 # Finished calls get this long to be written out; those that still run are cancelled then.
 _GRACE_SECONDS = 2.0
 
@@ -61,7 +63,7 @@ class InfoCalls:
                 max_files_per_upload=self.settings.max_files_per_upload,
                 max_epochs=self.settings.max_epochs,
             ),
-            features=sorted((*FEATURES, *self._transfers)),
+            features=sorted((*FEATURES, *self._transfers, *(S3_FEATURES if self.settings.s3 else ()))),
             estimators=ESTIMATORS,
         )
 
