@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from postgres_server import PostgresServer
@@ -18,7 +19,7 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
     """Start servers of the test's own: `start_server(workers="0")`; all are gone afterwards."""
     started: list[ServerProcess] = []
 
-    def start(*, data_dir: Path | None = None, **settings: str) -> ServerProcess:
+    def start(*, data_dir: Path | None = None, **settings: Any) -> ServerProcess:
         folder = tmp_path / f"server-{len(started)}"
         server = launch_server(data_dir or folder / "data", folder, **settings)
         started.append(server)

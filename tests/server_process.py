@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,10 +74,13 @@ def alive(processes: set[int]) -> set[int]:
     return left
 
 
-def launch_server(data_dir: Path, folder: Path, **settings: str) -> ServerProcess:
+def launch_server(
+    data_dir: Path, folder: Path, *, through: Sequence[str] = (), **settings: str
+) -> ServerProcess:
     """Start `npn-server` on free ports and wait until it listens.
 
     `settings` are NPN_ variables without the prefix, lower case: `workers="0"`.  `folder` takes its log.
+    `through` is a command that runs the one which follows it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     ready, log = folder / "ready.json", folder / "server.log"
@@ -90,7 +94,7 @@ def launch_server(data_dir: Path, folder: Path, **settings: str) -> ServerProces
     environment |= {f"NPN_{name.upper()}": value for name, value in own.items()} | {"OMP_NUM_THREADS": "1"}
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "npn_service.main", "--ready-file", str(ready)],
+            [*through, sys.executable, "-m", "npn_service.main", "--ready-file", str(ready)],
             env=environment,
             cwd=folder,
             stdout=out,

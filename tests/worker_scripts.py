@@ -1,6 +1,7 @@
 """What scripted worker processes do: the job's label `script` says which; no torch, so they start quickly."""
 
 import ctypes
+import errno
 import json
 import os
 import signal
@@ -157,6 +158,11 @@ def _blunder(*_: object) -> None:
     raise ValueError("a secret")
 
 
+def _find_no_room_once(assignment: Assignment, _: object) -> None:
+    if assignment.attempt == 1:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def _send_garbage(connection: Connection) -> None:
     connection.send_bytes(b"\x80garbage")
     time.sleep(600)
@@ -200,6 +206,7 @@ SCRIPTS: dict[str, Callable[..., Iterator[Progress] | None]] = {
     "eat": _eat,
     "child-eats": _start_an_eater,
     "memory-error": _raise_memory_error,
+    "no-room-once": _find_no_room_once,
 }
 CHANNEL: dict[str, Callable[[Connection], object]] = {
     "garbage": _send_garbage,

@@ -7,7 +7,7 @@
     ├── WrongState            the resource's state does not allow the call
     ├── EventsExpired         the watch resumes after an event that is no longer kept
     ├── LimitExceeded         a size, count or quota is exceeded
-    ├── Unavailable           try again: draining, or a dependency does not answer
+    ├── Unavailable           try again: draining, overloaded, no room, or a dependency does not answer
     ├── Unauthenticated       the token is missing, not valid or expired
     ├── PermissionDenied      the token lacks a scope
     ├── TooSlow               what was asked takes longer than an answer may
@@ -15,7 +15,7 @@
 
 `rpc/status.py` maps each leaf to a gRPC status; a test fails when one is missing.
 
-StartupError, beside the tree, is what keeps the server from starting; no client ever sees it.
+StartupError, beside the tree, is what keeps the server from starting, or from going on; no client ever sees it.
 """
 
 from dataclasses import dataclass
@@ -27,6 +27,17 @@ class FieldViolation:
 
     field: str
     description: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quota:
+    """A limit of one owner: what it counts, how much is allowed, how much there is, how much more was asked."""
+
+    owner: str
+    what: str
+    limit: int
+    used: int
+    asked: int
 
 
 class ServiceError(Exception):
@@ -80,9 +91,13 @@ class LimitExceeded(ServiceError):
 
     reason = "LIMIT_EXCEEDED"
 
+    def __init__(self, message: str, *, reason: str | None = None, quota: Quota | None = None) -> None:
+        super().__init__(message, reason=reason)
+        self.quota = quota
+
 
 class Unavailable(ServiceError):
-    """Try again in `retry_seconds`: draining, or a dependency does not answer."""
+    """Try again in `retry_seconds`: draining, overloaded, no room, or a dependency does not answer."""
 
     reason = "UNAVAILABLE"
 
@@ -116,4 +131,4 @@ class LostLease(ServiceError):
 
 
 class StartupError(Exception):
-    """The server cannot start as it is configured; the message says why and what to do."""
+    """The server cannot start as it is configured, or cannot go on; the message says why and what to do."""

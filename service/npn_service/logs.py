@@ -34,6 +34,7 @@ def configure_logs(log_format: Literal["auto", "console", "json"]) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
         )
     )
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_strangers_fault)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -49,3 +50,9 @@ def configure_logs(log_format: Literal["auto", "console", "json"]) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def _is_no_strangers_fault(record: logging.LogRecord) -> bool:
+    """Whether gRPC says more than that bytes were no text, or that a caller was gone: those could fill the log."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, UnicodeDecodeError) and type(error).__name__ != "ExecuteBatchError"

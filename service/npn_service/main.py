@@ -5,7 +5,7 @@ import json
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, closing, contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,11 +14,14 @@ import structlog
 from pydantic import ValidationError
 
 from .errors import StartupError, Unavailable
+from .jobs.garbage import collect
+from .jobs.migrations import check_schema
 from .jobs.migrations import migrate as migrate_database
 from .logs import configure_logs
+from .opening import database_url, open_objects, open_store
 from .server import serve
 from .settings import Settings
-from .storage.datafolder import DataFolder
+from .storage.datafolder import DataFolder, DataPaths
 from .token_command import token
 
 _log = structlog.get_logger("npn_service.main")  # __name__ is __main__ under `python -m`
@@ -56,11 +59,25 @@ def migrate() -> None:
     """Bring the database to this version's schema.  The embedded one is also migrated at every start."""
     settings = _read_settings()
     with _explained():
-        if database_url := settings.database_url.get_secret_value():
-            migrate_database(database_url)
+        if url := settings.database_url.get_secret_value():
+            migrate_database(url)
         else:
             with DataFolder(settings.data_dir) as folder:
                 migrate_database(folder.database_url)
+
+
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Show what would go, and why; change nothing.")
+def gc(dry_run: bool) -> None:
+    """Remove what is over and what nobody needs.  Servers do so every hour; beside them this is safe."""
+    settings = _read_settings()
+    paths = DataPaths(settings.data_dir)
+    with _explained():
+        check_schema(database_url(settings, paths))
+        _, objects = open_objects(settings, paths, shared=True)
+        with closing(open_store(settings, paths)) as store:
+            for removal in collect(store, objects, job_retention=settings.job_retention, dry_run=dry_run):
+                click.echo(f"{removal.prefix}\t{removal.reason}")
 
 
 main.add_command(token)
@@ -88,7 +105,11 @@ async def _run(settings: Settings, ready_file: Path | None) -> None:
         )
         if ready_file is not None:
             _write_ready(ready_file, address=server.address, metrics_address=server.metrics_address)
-        await stopping
+        await asyncio.wait({stopping, server.ended}, return_when=asyncio.FIRST_COMPLETED)
+        if not stop.is_set():
+            raise StartupError(
+                "calls are not answered any more: gRPC ended by itself; start the server again"
+            )
         _log.info("draining")
     _log.info("stopped")
 

@@ -1,7 +1,6 @@
 """What Prometheus reads."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -10,7 +9,6 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
-    start_http_server,
 )
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -79,25 +77,6 @@ class Metrics:
     def rpc_ended(self, method: str, code: str, seconds: float) -> None:
         """An RPC was answered."""
         self._rpc.labels(method, code).observe(seconds)
-
-    def serve(self, host: str, port: int) -> "MetricsEndpoint":
-        """Answer scrapes over HTTP from a thread.  Raises OSError when the port is taken."""
-        server, _ = start_http_server(port, host, registry=self.registry)
-        return MetricsEndpoint(server)
-
-
-class MetricsEndpoint:
-    """The HTTP server that answers scrapes."""
-
-    def __init__(self, server: Any) -> None:
-        self._server = server
-        host, port = server.server_address[:2]
-        self.address = f"{host}:{port}"
-
-    def close(self) -> None:
-        """Stop answering."""
-        self._server.shutdown()
-        self._server.server_close()
 
 
 class _JobsByState(Collector):

@@ -8,9 +8,9 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
-from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from .access.files import Refreshed
 from .access.opening import Access, open_access
@@ -19,23 +19,21 @@ from .errors import StartupError, Unavailable
 from .jobs.garbage import collect
 from .jobs.inputs import JobInputs
 from .jobs.manager import JobManager
-from .jobs.migrations import check_schema, migrate
-from .jobs.sql_store import SqlJobStore
 from .jobs.store import JobStore
 from .jobs.uploads import UploadLimits, UploadManager
 from .metrics import Metrics
+from .opening import await_schema, open_objects, open_store
+from .probes import ProbeServer
+from .rpc.admission import Admission
 from .rpc.calls import Behaviour
 from .rpc.gate import Gate
 from .rpc.jobs import JobCalls
-from .rpc.server import InfoCalls, behaviours, listen
+from .rpc.server import InfoCalls, Listening, behaviours, listen
 from .rpc.uploads import UploadCalls
 from .rpc.watch import WatchHub
 from .settings import Settings
 from .storage.cache import Cache
 from .storage.datafolder import DataFolder
-from .storage.local import LocalObjectStore
-from .storage.s3 import S3ObjectStore
-from .storage.s3_client import PATIENT, QUICK
 from .storage.sources import S3Sources
 from .storage.store import ObjectStore
 from .worker.dispatcher import Dispatcher
@@ -48,7 +46,6 @@ _BLOCKING_THREADS = 8
 # Calls that wait for S3, or hash what was uploaded, leave the others their threads.
 _CARRYING_THREADS = 16
 _COLLECT_SECONDS = 3600.0
-_LONGEST_WAIT = 15.0  # seconds between two looks for a database that is away at the start
 _REFRESH_SECONDS = 1.0
 
 _log = structlog.get_logger(__name__)
@@ -56,10 +53,14 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Server:
-    """A server that runs.  Addresses are "host:port"; empty where that is not served."""
+    """A server that runs.  Addresses are "host:port"; empty where that is not served.
+
+    `ended` is done when calls are not answered any more although nobody asked for that.
+    """
 
     address: str
     metrics_address: str
+    ended: asyncio.Future[Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,21 +85,23 @@ class Base:
 async def serve(settings: Settings) -> AsyncIterator[Server]:
     """Run a server until the block ends; then it drains: running jobs go back to the queue.
 
-    Every role has the base and its metrics; `all` and `worker` run jobs, `all` and `api` answer calls.  Waits for
-    a database that is away.  Raises StartupError when it cannot run as it is configured.
+    Every role has the base, its probes and metrics; `all` and `worker` run jobs, `all` and `api` answer calls.  Waits
+    for a database that is away; only then is it ready.  Raises StartupError when it cannot run as it is configured.
     """
     async with AsyncExitStack() as stack:
+        probes = _serve_probes(settings.metrics_listen, stack)
         access = await asyncio.to_thread(open_access, settings) if settings.role != "worker" else None
         folder = stack.enter_context(DataFolder(settings.data_dir))
-        database_url = settings.database_url.get_secret_value()
-        _check_role(settings.role, database_url)
-        store = SqlJobStore(database_url or folder.database_url)
+        store = open_store(settings, folder)
         stack.callback(store.close)
-        objects, carried = _open_objects(settings, folder)
+        objects, carried = open_objects(settings, folder)
         blocking = BlockingPool(_BLOCKING_THREADS)
         stack.callback(blocking.close)
         carrying = BlockingPool(_CARRYING_THREADS)
         stack.callback(carrying.close)
+        metrics = Metrics(store.count_by_state)
+        if probes is not None:
+            probes.expose(metrics.registry)
         base = Base(
             settings=settings,
             folder=folder,
@@ -114,38 +117,19 @@ async def serve(settings: Settings) -> AsyncIterator[Server]:
             ),
             blocking=blocking,
             carrying=carrying,
-            metrics=Metrics(store.count_by_state),
+            metrics=metrics,
         )
-        metrics_address = _serve_metrics(base.metrics, settings.metrics_listen, stack)
-        await _await_schema(base, database_url)
+        await await_schema(settings, folder, blocking)
         wake = await _run_jobs(base, stack) if settings.role != "api" else _nobody
-        address = await _answer_calls(base, access, wake, stack) if access else ""
-        yield Server(address=address, metrics_address=metrics_address)
-
-
-def _check_role(role: str, database_url: str) -> None:
-    if role != "all" and not database_url.startswith("postgresql"):
-        raise StartupError(
-            f"NPN_ROLE={role} needs other servers beside it, and they share jobs through PostgreSQL; set "
-            "NPN_DATABASE_URL to postgresql://USER@HOST/DATABASE, or NPN_ROLE to all"
+        listening = await _answer_calls(base, access, wake, stack) if access else _no_calls()
+        if probes is not None:
+            probes.ready()
+            stack.callback(probes.drain)
+        yield Server(
+            address=listening.address,
+            metrics_address="" if probes is None else probes.address,
+            ended=listening.ended,
         )
-
-
-async def _await_schema(base: Base, database_url: str) -> None:
-    """Until the database has this server's schema.  The embedded one follows the server's version; PostgreSQL
-    is waited for, and each look says in the log why it does not answer.
-
-    Raises StartupError when the schema is another, Unavailable when SQLite's file cannot be opened.
-    """
-    if not database_url:
-        await base.blocking.run(migrate, base.folder.database_url)
-    elif database_url.startswith("sqlite"):
-        await base.blocking.run(check_schema, database_url)
-    else:
-        waiting = AsyncRetrying(
-            retry=retry_if_exception_type(Unavailable), wait=wait_random_exponential(0.5, max=_LONGEST_WAIT)
-        )
-        await waiting(base.blocking.run, check_schema, database_url)
 
 
 async def _run_jobs(base: Base, stack: AsyncExitStack) -> Callable[[], None]:
@@ -161,6 +145,7 @@ async def _run_jobs(base: Base, stack: AsyncExitStack) -> Callable[[], None]:
         host=f"{socket.gethostname()}:{base.folder.identity}",
         room=DatasetRoom(memory=base.settings.dataset_memory_bytes, disk=base.settings.dataset_disk_bytes),
         lease_seconds=base.settings.lease_seconds,
+        min_free_bytes=base.settings.min_free_bytes,
         limits=WorkerLimits(
             checkpoint_seconds=base.settings.checkpoint_seconds,
             stall_seconds=base.settings.stall_timeout,
@@ -173,15 +158,17 @@ async def _run_jobs(base: Base, stack: AsyncExitStack) -> Callable[[], None]:
     return dispatcher.wake
 
 
-async def _answer_calls(base: Base, access: Access, wake: Callable[[], None], stack: AsyncExitStack) -> str:
-    """Serve gRPC, and keep house; returns the address.  `wake` tells a dispatcher here that jobs changed."""
+async def _answer_calls(
+    base: Base, access: Access, wake: Callable[[], None], stack: AsyncExitStack
+) -> Listening:
+    """Serve gRPC, and keep house.  `wake` tells a dispatcher here that jobs changed."""
     inspector = Inspector()
     stack.push_async_callback(base.blocking.run, inspector.stop)
     await base.blocking.run(inspector.start)
     hub = WatchHub(base.store, base.blocking)
     chores = (
         hub.poll(),
-        _repeat(base.carrying, _COLLECT_SECONDS, collect, base.store, base.carried),
+        _repeat(base.carrying, _COLLECT_SECONDS, _collect, base),
         # where every host that runs jobs is gone
         _repeat(base.blocking, base.settings.lease_seconds, base.store.expire_leases),
         *(_follow(each) for each in access.refreshed),
@@ -189,12 +176,13 @@ async def _answer_calls(base: Base, access: Access, wake: Callable[[], None], st
     for chore in chores:
         stack.callback(asyncio.create_task(chore).cancel)
     calls = _bind_calls(base, inspector, hub, wake)
-    gate = Gate(access.authenticator, base.metrics.rpc_ended)
-    address = await stack.enter_async_context(
+    admission = Admission(calls=base.settings.max_concurrent_calls, watches=base.settings.max_watches)
+    gate = Gate(access.authenticator, admission, base.metrics.rpc_ended)
+    listening = await stack.enter_async_context(
         listen(base.settings, calls, base.blocking, gate, access.certificates)
     )
     stack.callback(hub.drain)
-    return address
+    return listening
 
 
 def _bind_calls(
@@ -214,6 +202,7 @@ def _bind_calls(
             wake=wake,
             max_epochs=settings.max_epochs,
             default_threads=settings.threads,
+            longest=settings.max_job_duration or None,
         ),
         uploads=UploadCalls(
             store=base.store,
@@ -231,35 +220,29 @@ def _nobody() -> None:
     """No dispatcher runs here; those elsewhere look by themselves."""
 
 
-def _open_objects(settings: Settings, folder: DataFolder) -> tuple[ObjectStore, ObjectStore]:
-    """The objects, for whoever waits for an answer and for whoever carries bytes.
-
-    A bucket that is away at the start is waited for as it would be later.  Raises StartupError when S3 refuses.
-    """
-    if settings.s3 is None:
-        local = LocalObjectStore(folder.objects)
-        return local, local
-    quick, patient = (S3ObjectStore(settings.s3, patience=patience) for patience in (QUICK, PATIENT))
-    try:
-        quick.check()
-    except Unavailable as error:
-        _log.warning("s3.away", error=error.message)
-    return quick, patient
+def _no_calls() -> Listening:
+    return Listening(address="", ended=asyncio.get_running_loop().create_future())
 
 
-def _serve_metrics(metrics: Metrics, address: str, stack: AsyncExitStack) -> str:
+def _serve_probes(address: str, stack: AsyncExitStack) -> ProbeServer | None:
     if not address:
-        return ""
+        return None
     host, _, port = address.rpartition(":")
     try:
-        endpoint = metrics.serve(host, int(port))
+        probes = ProbeServer(host, int(port))
     except OSError as error:
         raise StartupError(
             f"cannot serve metrics on {address}: {error.strerror}; "
             "set NPN_METRICS_LISTEN to another address, or to nothing"
         ) from error
-    stack.callback(endpoint.close)
-    return endpoint.address
+    stack.callback(probes.close)
+    return probes
+
+
+def _collect(base: Base) -> None:
+    """Remove what is kept no longer."""
+    for removal in collect(base.store, base.carried, job_retention=base.settings.job_retention):
+        _log.info("collect.removed", prefix=removal.prefix, reason=removal.reason)
 
 
 async def _follow(changing: Refreshed) -> None:

@@ -45,14 +45,14 @@ class Settings(BaseSettings):
         default="127.0.0.1:50051", description="where gRPC is served"
     )
     metrics_listen: Annotated[str, AfterValidator(_host_and_port_or_nothing)] = Field(
-        default="127.0.0.1:9464", description="where Prometheus metrics are served; empty: nowhere"
+        default="127.0.0.1:9464", description="where probes and Prometheus metrics are served; empty: nowhere"
     )
     data_dir: Path = Field(default=Path("npn-data"), description="database, objects and lock of this server")
     database_url: Annotated[SecretStr, AfterValidator(_database_url)] = Field(
         default=SecretStr(""), description="postgresql://USER@HOST/DATABASE; empty: SQLite in data_dir"
     )
     role: Literal["all", "api", "worker"] = Field(
-        default="all", description="api: serve, run no job; worker: run jobs, serve metrics alone; all: both"
+        default="all", description="api: serve, run no job; worker: run jobs, serve no calls; all: both"
     )
     s3_endpoint: str = Field(
         default="", description="S3 service, https://HOST or http://HOST:PORT; empty: objects lie in data_dir"
@@ -101,6 +101,35 @@ class Settings(BaseSettings):
     )
     max_upload_bytes: int = Field(default=16 << 30, ge=1, description="largest upload, all files together")
     max_files_per_upload: int = Field(default=1000, ge=1, description="most files of one upload")
+    max_running_jobs_per_owner: int = Field(
+        default=64, ge=0, description="most jobs of one owner that run at a time; 0: any number"
+    )
+    max_queued_jobs_per_owner: int = Field(
+        default=1000, ge=0, description="most jobs of one owner that wait; 0: any number"
+    )
+    max_bytes_per_owner: int = Field(
+        default=1 << 40,
+        ge=0,
+        description="most bytes that one owner stores, artifacts included; 0: any number",
+    )
+    max_job_duration: float = Field(
+        default=7 * 86400.0, ge=0, description="longest that a job may run, and its default; 0: for ever"
+    )
+    job_retention: float = Field(
+        default=90 * 86400.0, ge=0, description="finished jobs go after this time; 0: never"
+    )
+    min_free_bytes: int = Field(
+        default=256 << 20, ge=0, description="free space of the disk below which nothing more is taken"
+    )
+    max_concurrent_calls: int = Field(
+        default=256, ge=1, description="calls answered at a time, watches apart; more are refused"
+    )
+    max_watches: int = Field(default=10_000, ge=1, description="watches at a time; more are refused")
+    max_connection_age: float = Field(
+        default=3600.0,
+        ge=0,
+        description="a connection is asked to go after this time, and cut after twice; 0: never",
+    )
     tls_cert_file: Path | None = Field(
         default=None, description="PEM certificate chain of gRPC; reread when it changes"
     )

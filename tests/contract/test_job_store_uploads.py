@@ -115,7 +115,7 @@ def test_late_uploads_expire_and_others_stay(store: JobStore) -> None:
     """Only what is open and past its time goes."""
     late, young = begin(store, lifetime=-1.0), begin(store)
     done = complete(store, begin(store, files=FILES[:1], lifetime=-1.0))
-    store.expire_objects()
+    store.expire_uploads()
     uploads, _ = store.list_uploads(owner="local", page_size=10, page_token="")
     assert [upload.id for upload in uploads] == [done.id, young.id]
     assert set(store.list_garbage()) == {late.prefix + file.path for file in late.files}

@@ -1,6 +1,7 @@
 """Named bytes, over every ObjectStore."""
 
 import random
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,16 @@ def test_a_prefix_ends_in_a_slash(objects: ObjectStore) -> None:
     """Half a name is no prefix: jobs/1 must not reach jobs/10."""
     with pytest.raises(InvalidRequest):
         objects.delete_prefix("jobs/1")
+
+
+def test_a_list_tells_when_keys_were_written(objects: ObjectStore, tmp_path: Path) -> None:
+    """Within minutes of now: what collects garbage asks how old a key is."""
+    put(objects, "jobs/1/a", b"first", tmp_path)
+    (stored,) = objects.list("jobs/")
+    assert stored.modified is not None
+    assert abs(stored.modified - datetime.now(UTC)) < timedelta(minutes=5)
+
+
+def test_room_is_asked_for_in_advance(objects: ObjectStore) -> None:
+    """A store that has room for nothing in particular says nothing."""
+    objects.require_room(1)

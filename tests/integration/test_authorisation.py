@@ -31,6 +31,7 @@ def requests(guarded: Guarded) -> dict[str, tuple[Any, ...]]:
             pb.CreateJobRequest(job=job_on(data, model=model)),
         ),
         "GetJob": (pb.GetJobRequest(name=job),),
+        "GetJobLogs": (pb.GetJobLogsRequest(name=job), pb.GetJobLogsRequest(name=job, attempt=1)),
         "WatchJob": (
             pb.WatchJobRequest(name=job),
             pb.WatchJobRequest(name=job, after_sequence=1),

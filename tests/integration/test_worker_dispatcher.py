@@ -17,6 +17,7 @@ from npn_service.errors import LostLease, Unavailable
 from npn_service.jobs.inputs import JobInputs
 from npn_service.jobs.model import Job, State
 from npn_service.jobs.sql_store import SqlJobStore
+from npn_service.storage.space import DiskSpace
 from npn_service.worker import child
 from npn_service.worker.vigil import WorkerLimits
 
@@ -349,3 +350,52 @@ def test_a_killed_server_leaves_no_orphan(lab: Lab) -> None:
 def _has_open(pid: int, job: Job) -> bool:
     """Whether the process is the one that runs `job`: idle ones wait, so only it has a second thread."""
     return len(list(Path(f"/proc/{pid}/task").iterdir())) > 1
+
+
+def test_an_attempt_that_ends_badly_keeps_its_last_lines(lab: Lab) -> None:
+    """What happened, and the worker's own last words, without the folders of this machine."""
+    lab.dispatcher()
+    job = lab.wait(lab.create("blunder"))
+    log = lab.store.get_log(owner=OWNER, job_id=job.id, attempt=None)
+    text = "\n".join(log.lines)
+    assert "attempt 1 began" in log.lines[0]
+    assert "stage dense, step 1 of 100" in text
+    assert "failed: DEFECT" in text
+    assert 'File "worker_scripts.py"' in text
+    assert "ValueError" in text
+    assert str(TESTS) not in text
+    assert str(lab.folder) not in text
+    assert [point.progress.step for point in log.curve] == [1]
+
+
+def test_every_lost_attempt_and_a_cancelled_one_keep_a_log(lab: Lab) -> None:
+    """Each of three crashes has its own; a cancel shows when it was asked for."""
+    lab.dispatcher()
+    crashed = lab.wait(lab.create("sigkill"))
+    for number in (1, 2, 3):
+        log = lab.store.get_log(owner=OWNER, job_id=crashed.id, attempt=number)
+        assert "SIGKILL" in log.lines[-1]
+    job = lab.wait_reported(lab.create("obey"))
+    lab.store.cancel_job(owner=OWNER, job_id=job.id)
+    cancelled = lab.wait(job)
+    assert cancelled.state is State.CANCELLED
+    text = "\n".join(lab.store.get_log(owner=OWNER, job_id=job.id, attempt=1).lines)
+    assert "cancel was asked for" in text
+
+
+def test_nothing_is_leased_without_room(lab: Lab) -> None:
+    """With too little free space jobs wait; they run when there is room again."""
+    dispatcher = lab.dispatcher(min_free_bytes=1 << 62)
+    job = lab.create("succeed")
+    time.sleep(0.5)
+    assert lab.get(job).state is State.QUEUED
+    dispatcher._space = DiskSpace(lab.folder)
+    assert lab.wait(job).state is State.SUCCEEDED
+
+
+def test_a_full_disk_is_the_machines_fault(lab: Lab) -> None:
+    """A worker that finds no room ends its attempt, not its job: another attempt follows."""
+    lab.dispatcher()
+    job = lab.wait(lab.create("no-room-once"))
+    assert (job.state, job.attempt) == (State.SUCCEEDED, 2)
+    assert "disk is full" in lab.store.get_log(owner=OWNER, job_id=job.id, attempt=1).cause

@@ -17,7 +17,7 @@ from grpc_status import rpc_status
 from npn.v1 import compression_pb2 as pb
 from npn.v1 import compression_pb2_grpc
 
-SECONDS = 120.0  # a busy machine is slow, not silent
+SECONDS = 120.0  # of a call: the machine may be busy, and an inspector imports torch first
 
 Stub = compression_pb2_grpc.CompressionServiceStub
 
@@ -39,21 +39,23 @@ class Refusal:
     reason: str
     fields: tuple[str, ...]
     retry_seconds: float
+    numbers: dict[str, str]
 
 
 def refusal_of(error: grpc.RpcError) -> Refusal:
     """The status with its details; empty ones where the transport itself refused."""
     info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
-    retry = error_details_pb2.RetryInfo()
+    retry, quota = error_details_pb2.RetryInfo(), error_details_pb2.QuotaFailure()
     status = rpc_status.from_call(error)
     for detail in status.details if status is not None else ():
-        assert detail.Unpack(info) or detail.Unpack(bad) or detail.Unpack(retry)
+        assert any(detail.Unpack(known) for known in (info, bad, retry, quota))
     return Refusal(
         code=error.code(),
         message=error.details() or "",
         reason=info.reason,
         fields=tuple(violation.field for violation in bad.field_violations),
         retry_seconds=retry.retry_delay.ToTimedelta().total_seconds(),
+        numbers=dict(info.metadata),
     )
 
 
@@ -83,10 +85,15 @@ def npz(**arrays: np.ndarray) -> bytes:
     return file.getvalue()
 
 
+def announce(data: bytes, path: str = "data.npz") -> pb.CreateUploadRequest:
+    """The begin of an upload of one file."""
+    file = pb.UploadFile(path=path, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    return pb.CreateUploadRequest(files=[file])
+
+
 def upload(stub: Stub, data: bytes, path: str = "data.npz") -> str:
     """Store bytes and give their URI."""
-    file = pb.UploadFile(path=path, size=len(data), sha256=hashlib.sha256(data).hexdigest())
-    opened = stub.CreateUpload(pb.CreateUploadRequest(files=[file]), timeout=SECONDS)
+    opened = stub.CreateUpload(announce(data, path), timeout=SECONDS)
     if opened.state == pb.UPLOAD_STATE_COMPLETE:
         return opened.object
     write(stub, opened.name, path, data)

@@ -497,6 +497,30 @@ class DeleteJobRequest(_message.Message):
     name: str
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
+class GetJobLogsRequest(_message.Message):
+    __slots__ = ("name", "attempt")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    attempt: int
+    def __init__(self, name: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
+
+class JobLogs(_message.Message):
+    __slots__ = ("attempt", "start_time", "end_time", "cause", "lines", "curve")
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    END_TIME_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    CURVE_FIELD_NUMBER: _ClassVar[int]
+    attempt: int
+    start_time: _timestamp_pb2.Timestamp
+    end_time: _timestamp_pb2.Timestamp
+    cause: str
+    lines: _containers.RepeatedScalarFieldContainer[str]
+    curve: _containers.RepeatedCompositeFieldContainer[Progress]
+    def __init__(self, attempt: _Optional[int] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., cause: _Optional[str] = ..., lines: _Optional[_Iterable[str]] = ..., curve: _Optional[_Iterable[_Union[Progress, _Mapping]]] = ...) -> None: ...
+
 class ListArchitecturesRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -556,16 +580,26 @@ class ServerInfo(_message.Message):
     def __init__(self, version: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., features: _Optional[_Iterable[str]] = ..., estimators: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_message_bytes", "max_upload_bytes", "max_files_per_upload", "max_epochs")
+    __slots__ = ("max_message_bytes", "max_upload_bytes", "max_files_per_upload", "max_epochs", "max_running_jobs", "max_queued_jobs", "max_stored_bytes", "max_job_duration", "job_retention")
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_UPLOAD_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_FILES_PER_UPLOAD_FIELD_NUMBER: _ClassVar[int]
     MAX_EPOCHS_FIELD_NUMBER: _ClassVar[int]
+    MAX_RUNNING_JOBS_FIELD_NUMBER: _ClassVar[int]
+    MAX_QUEUED_JOBS_FIELD_NUMBER: _ClassVar[int]
+    MAX_STORED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_JOB_DURATION_FIELD_NUMBER: _ClassVar[int]
+    JOB_RETENTION_FIELD_NUMBER: _ClassVar[int]
     max_message_bytes: int
     max_upload_bytes: int
     max_files_per_upload: int
     max_epochs: int
-    def __init__(self, max_message_bytes: _Optional[int] = ..., max_upload_bytes: _Optional[int] = ..., max_files_per_upload: _Optional[int] = ..., max_epochs: _Optional[int] = ...) -> None: ...
+    max_running_jobs: int
+    max_queued_jobs: int
+    max_stored_bytes: int
+    max_job_duration: _duration_pb2.Duration
+    job_retention: _duration_pb2.Duration
+    def __init__(self, max_message_bytes: _Optional[int] = ..., max_upload_bytes: _Optional[int] = ..., max_files_per_upload: _Optional[int] = ..., max_epochs: _Optional[int] = ..., max_running_jobs: _Optional[int] = ..., max_queued_jobs: _Optional[int] = ..., max_stored_bytes: _Optional[int] = ..., max_job_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., job_retention: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Upload(_message.Message):
     __slots__ = ("name", "state", "files", "object", "create_time", "expire_time")

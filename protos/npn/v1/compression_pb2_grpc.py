@@ -66,6 +66,11 @@ class CompressionServiceStub(object):
                 request_serializer=npn_dot_v1_dot_compression__pb2.DeleteJobRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.GetJobLogs = channel.unary_unary(
+                '/npn.v1.CompressionService/GetJobLogs',
+                request_serializer=npn_dot_v1_dot_compression__pb2.GetJobLogsRequest.SerializeToString,
+                response_deserializer=npn_dot_v1_dot_compression__pb2.JobLogs.FromString,
+                _registered_method=True)
         self.ListArchitectures = channel.unary_unary(
                 '/npn.v1.CompressionService/ListArchitectures',
                 request_serializer=npn_dot_v1_dot_compression__pb2.ListArchitecturesRequest.SerializeToString,
@@ -160,6 +165,13 @@ class CompressionServiceServicer(object):
 
     def DeleteJob(self, request, context):
         """Removes a finished job and its artifact.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetJobLogs(self, request, context):
+        """What is kept of how an attempt went: its last log lines where it ended badly, and its curve.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -268,6 +280,11 @@ def add_CompressionServiceServicer_to_server(servicer, server):
                     servicer.DeleteJob,
                     request_deserializer=npn_dot_v1_dot_compression__pb2.DeleteJobRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'GetJobLogs': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetJobLogs,
+                    request_deserializer=npn_dot_v1_dot_compression__pb2.GetJobLogsRequest.FromString,
+                    response_serializer=npn_dot_v1_dot_compression__pb2.JobLogs.SerializeToString,
             ),
             'ListArchitectures': grpc.unary_unary_rpc_method_handler(
                     servicer.ListArchitectures,
@@ -483,6 +500,33 @@ class CompressionService(object):
             '/npn.v1.CompressionService/DeleteJob',
             npn_dot_v1_dot_compression__pb2.DeleteJobRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetJobLogs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/npn.v1.CompressionService/GetJobLogs',
+            npn_dot_v1_dot_compression__pb2.GetJobLogsRequest.SerializeToString,
+            npn_dot_v1_dot_compression__pb2.JobLogs.FromString,
             options,
             channel_credentials,
             insecure,

@@ -20,6 +20,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from npn_service.errors import Unavailable
+from npn_service.storage.space import disk_full
 
 from .postgresql import TimeIsUp, connect_args, open_connection, parse_url, time_limit
 from .schema import UtcDateTime
@@ -29,12 +30,13 @@ ANSWER_SECONDS = 1.8
 _PAUSE_SECONDS = 1.0
 _POOL_SIZE = 16
 _BUSY_SECONDS = 30.0
-_SCHEMA_LOCK = int.from_bytes(b"npn")  # a number that no other user of the database is likely to lock
 
 # WAL: readers and the one writer do not wait for each other.  synchronous=FULL: with NORMAL, a power failure
 # may undo the last commits, and an accepted job must not be lost; one fsync per write is cheap here.
 _SQLITE_PRAGMAS = ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON")
 
+# In SQLite's words; what found no room is rolled back.
+_SQLITE_FULL = "database or disk is full"
 # What SQLAlchemy makes of a database that is away, restarts, cannot take more or gives up on a statement.
 _NO_ANSWER = (OperationalError, InterfaceError, InternalError, PoolIsEmpty)
 
@@ -97,10 +99,12 @@ class Database:
         """An INSERT that knows ON CONFLICT, which both databases spell alike."""
         return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
 
-    def lock_schema(self, connection: sa.Connection) -> None:
-        """Wait until no other transaction migrates; SQLite has one writer at a time anyway."""
+    def lock(self, connection: sa.Connection, name: str) -> None:
+        """Wait for, and hold until the transaction ends, the lock of this name.  SQLite has one writer anyway."""
         if not self.is_sqlite:
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
+            # Of a room of names of our own: others may use the database's locks, too.
+            key = sa.func.hashtextextended(f"npn:{name}", 0)
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
 
     def close(self) -> None:
         """Close every connection."""
@@ -115,6 +119,8 @@ class Database:
                 self._outage.end()  # a connection out of the pool has answered just now
                 yield connection
         except _NO_ANSWER as error:
+            if _SQLITE_FULL in str(error):
+                raise disk_full("nothing was changed") from error
             self._outage.begin(error)
             raise Unavailable("the database does not answer; try again") from error
 

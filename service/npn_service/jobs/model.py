@@ -216,6 +216,12 @@ class Job:
         return f"jobs/{self.id}/"
 
     @property
+    def artifact_keys(self) -> frozenset[str]:
+        """Object keys of what a job that succeeded published."""
+        files = () if self.result is None else self.result.files
+        return frozenset(self.attempt_prefix + file.path for file in files)
+
+    @property
     def attempt_prefix(self) -> str:
         """Object-key prefix of the current attempt's output."""
         return self.prefix_of(self.attempt)
@@ -264,6 +270,39 @@ class Event:
     time: datetime
     job: Job | None = None
     progress: Progress | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CurvePoint:
+    """The progress that an attempt had reported at `time`."""
+
+    time: datetime
+    progress: Progress
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptLog:
+    """What is kept of one attempt.
+
+    `cause` says how it ended where that was not with success, `lines` are its last log lines in that case,
+    and `curve` is its training as far as it went, until the job SUCCEEDED.  Before the first attempt all is
+    empty and `attempt` is 0.
+    """
+
+    attempt: int
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    cause: str = ""
+    lines: tuple[str, ...] = ()
+    curve: tuple[CurvePoint, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Removal:
+    """Bytes that go, by their key or, ending in "/", the prefix of their keys; and why."""
+
+    prefix: str
+    reason: str
 
 
 class UploadState(Enum):

@@ -62,7 +62,10 @@ jobs = Table(
     Column("error", Text),
     Column("result", Text),
     Column("checkpoint", Text),
+    Column("artifact_bytes", BigInteger, nullable=False, server_default="0"),
     Index(None, "owner", "create_time", "id"),
+    Index(None, "owner", "state"),
+    Index(None, "end_time"),
     Index(None, "state", "priority", "create_time"),
 )
 
@@ -100,7 +103,8 @@ job_labels = Table(
 )
 
 # One row per lease, the book of what was tried: a row begins with the lease, ends once, and goes with its job.
-# `outcome` says how it ended, `cause` why it did not succeed.  The index lets a job succeed once, whatever we do.
+# `outcome` says how it ended, `cause` why it did not succeed, `log` holds its last lines then.  The index lets a job
+# succeed once, whatever we do.
 attempts = Table(
     "attempts",
     metadata,
@@ -112,6 +116,7 @@ attempts = Table(
     Column("end_time", UtcDateTime),
     Column("outcome", Text),
     Column("cause", Text),
+    Column("log", Text),
     Index(
         "ux_attempts_succeeded",
         "job_id",
@@ -140,6 +145,16 @@ turns = Table(
     Column("lease_time", UtcDateTime, nullable=False),
 )
 
+# The training of attempts, thinned; it goes when the job succeeds, as the artifact has it whole.
+curve_points = Table(
+    "curve_points",
+    metadata,
+    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("time", UtcDateTime, primary_key=True),
+    Column("progress", Text, nullable=False),
+)
+
 # Exactly one of `job` and `progress` is set.
 events = Table(
     "events",
@@ -164,7 +179,7 @@ requests = Table(
     Index(None, "expire_time"),
 )
 
-# `fingerprint` is the SHA-256 of `files`: equal for the same paths with the same bytes.
+# `fingerprint` is the SHA-256 of `files`: equal for the same paths with the same bytes.  `bytes` is their size.
 objects = Table(
     "objects",
     metadata,
@@ -172,6 +187,7 @@ objects = Table(
     Column("owner", Text, nullable=False),
     Column("files", Text, nullable=False),
     Column("fingerprint", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False, server_default="0"),
     Column("create_time", UtcDateTime, nullable=False),
     Column("expire_time", UtcDateTime, nullable=False),
     Index(None, "owner", "fingerprint"),
@@ -186,6 +202,7 @@ uploads = Table(
     Column("state", Text, nullable=False),
     Column("files", Text, nullable=False),
     Column("fingerprint", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False, server_default="0"),
     Column("create_time", UtcDateTime, nullable=False),
     Column("expire_time", UtcDateTime, nullable=False),
     Column("object_id", ForeignKey("objects.id", ondelete="CASCADE")),

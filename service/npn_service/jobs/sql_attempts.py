@@ -11,21 +11,23 @@ from npn_core.progress import Progress
 from .codec import encode
 from .database import clock
 from .model import AttemptRecord, Checkpoint, Job, JobError, JobResult, Outcome, Resources, State
-from .schema import attempts, jobs, turns
-from .sql_base import LEASED, WAITING, SqlBase, job_of, owned_job
+from .schema import attempts, curve_points, jobs, turns
+from .sql_base import LEASED, WAITING, job_of, owned_job
+from .sql_limits import SqlLimits
+from .sql_logs import SqlLogs
 
 MAX_LOST_ATTEMPTS = 3
 _INTERNAL = 13  # google.rpc.Code
 
 
-class SqlAttempts(SqlBase):
+class SqlAttempts(SqlLimits, SqlLogs):
     """Leasing, progress and the end of attempts."""
 
     def lease_job(self, *, host: str, lease_seconds: float, free: Resources | None = None) -> Job | None:
         """QUEUED -> RUNNING with a new attempt for the next job in line, or None."""
         with self._database.write() as connection:
-            row = connection.execute(_next_in_line(free)).one_or_none()
-            if row is None:
+            row = connection.execute(_next_in_line(free).where(self._may_run())).one_or_none()
+            if row is None or not self._still_may_run(connection, row.owner):
                 return None
             now = self._database.now(connection)
             job = self._advance(
@@ -89,6 +91,7 @@ class SqlAttempts(SqlBase):
         with self._database.write() as connection:
             row = self._held(connection, job_id, attempt)
             now = self._database.now(connection)
+            self._extend_curve(connection, row, progress, now)
             text = encode(progress)
             if row.progress_time is not None and now - row.progress_time < self._progress_interval:
                 self._update(connection, row, publish=True, progress=text)
@@ -120,7 +123,17 @@ class SqlAttempts(SqlBase):
         with self._database.write() as connection:
             row = self._held(connection, job_id, attempt)
             now = self._database.now(connection)
-            return self._advance(connection, row, State.SUCCEEDED, now, publish=True, result=encode(result))
+            connection.execute(sa.delete(curve_points).where(curve_points.c.job_id == job_id))
+            size = sum(file.size for file in result.files)
+            return self._advance(
+                connection,
+                row,
+                State.SUCCEEDED,
+                now,
+                publish=True,
+                result=encode(result),
+                artifact_bytes=size,
+            )
 
     def fail_job(self, *, job_id: str, attempt: int, error: JobError) -> Job:
         """-> FAILED."""

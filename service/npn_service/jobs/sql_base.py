@@ -10,12 +10,14 @@ from npn_service.errors import LostLease, NotFound
 
 from .codec import decode, encode
 from .database import ANSWER_SECONDS, Database, clock
+from .limits import OwnerLimits
 from .model import Checkpoint, Job, JobError, JobPlan, JobResult, JobSpec, Outcome, State, check_transition
 from .schema import attempts, events, garbage, jobs, objects
 
 NO_PLAN = encode(None)
 WAITING = "waiting for a free worker"
 LEASED = (State.RUNNING, State.CANCELLING)
+UNLIMITED = OwnerLimits()
 
 _OUTCOMES = {
     State.SUCCEEDED: Outcome.SUCCEEDED,
@@ -34,8 +36,8 @@ class SqlBase:
     """One database, and the rules of its rows.
 
     `kept_events` is how many events of a job are kept, `progress_interval` how far apart in seconds events
-    with progress are, `object_lifetime` how long an object is kept after its last use, `answer_seconds` how
-    long a call may take before it raises Unavailable.
+    with progress are, `object_lifetime` how long an object is kept after its last use, `limits` what each
+    owner may have, `answer_seconds` how long a call may take before it raises Unavailable.
     """
 
     def __init__(
@@ -45,12 +47,14 @@ class SqlBase:
         kept_events: int = 1000,
         progress_interval: float = 1.0,
         object_lifetime: timedelta = timedelta(days=7),
+        limits: OwnerLimits = UNLIMITED,
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self._database = Database(url, answer_seconds=answer_seconds)
         self._kept_events = kept_events
         self._progress_interval = timedelta(seconds=progress_interval)
         self._object_lifetime = object_lifetime
+        self._limits = limits
 
     def close(self) -> None:
         """Release connections."""
@@ -109,8 +113,7 @@ class SqlBase:
             running = sa.and_(attempts.c.job_id == job.id, attempts.c.number == job.attempt)
             ended = {"end_time": now, "outcome": _OUTCOMES[target].value, "cause": cause}
             connection.execute(sa.update(attempts).where(running).values(ended))
-        for prefix in _left_behind(job_of(row), target):
-            self._discard(connection, prefix)
+        self._discard(connection, *_left_behind(job_of(row), target))
         if target.done:
             for object_id in job.spec.object_ids:
                 self._use_object(connection, job.owner, object_id, now)
@@ -139,9 +142,11 @@ class SqlBase:
         used = sa.update(objects).where(mine).values(expire_time=now + self._object_lifetime)
         return connection.execute(used).rowcount == 1
 
-    def _discard(self, connection: sa.Connection, prefix: str) -> None:
-        """Note that the bytes under `prefix` may go, once this transaction is committed."""
-        connection.execute(self._database.insert(garbage).values(prefix=prefix).on_conflict_do_nothing())
+    def _discard(self, connection: sa.Connection, *prefixes: str) -> None:
+        """Note that the bytes of these keys or prefixes may go, once this transaction is committed."""
+        if prefixes:
+            noted = self._database.insert(garbage).on_conflict_do_nothing()
+            connection.execute(noted, [{"prefix": prefix} for prefix in prefixes])
 
 
 def owned_job(

@@ -1,4 +1,4 @@
-"""The hosts that lease jobs, and what a job waits for that none of them can run."""
+"""The hosts that lease jobs, and what a job waits for: a host that can run it, its owner's turn, or a free worker."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,12 +8,13 @@ import sqlalchemy as sa
 from .database import clock
 from .model import Job, Resources, State
 from .schema import hosts
-from .sql_base import WAITING, SqlBase
+from .sql_base import WAITING
+from .sql_limits import SqlLimits
 
 HOST_SECONDS = 15.0  # a host that is silent for so long is gone
 
 
-class SqlHosts(SqlBase):
+class SqlHosts(SqlLimits):
     """Heartbeats of hosts, and why queued jobs wait."""
 
     def beat_host(self, *, host: str, capacity: Resources) -> None:
@@ -39,23 +40,34 @@ class SqlHosts(SqlBase):
         return explained
 
     def _explain_all(self, connection: sa.Connection, jobs: Sequence[Job]) -> Sequence[Job]:
-        """The same jobs; those that wait say so where no live host could run them."""
-        if not any(job.state is State.QUEUED for job in jobs):
+        """The same jobs; those that wait say so where it is for more than a free worker."""
+        owners = {job.owner for job in jobs if job.state is State.QUEUED}
+        if not owners:
             return jobs
         alive = sa.select(hosts).where(hosts.c.seen_time > clock(-HOST_SECONDS))
         capacities = [
             Resources(cpus=row.cpus, gpus=row.gpus, memory_bytes=row.memory_bytes)
             for row in connection.execute(alive)
         ]
-        return [_explained(job, capacities) if job.state is State.QUEUED else job for job in jobs]
+        held_back = self._at_their_limit(connection, owners)
+        return [
+            _explained(job, _no_host(job, capacities) or held_back.get(job.owner, WAITING))
+            if job.state is State.QUEUED
+            else job
+            for job in jobs
+        ]
 
 
-def _explained(job: Job, capacities: Sequence[Resources]) -> Job:
+def _no_host(job: Job, capacities: Sequence[Resources]) -> str:
+    """Why no live host can run the job; empty where one can."""
     asked = job.spec.resources
+    if not capacities:
+        return "no host that runs jobs is up"
     if any(asked.fits(capacity) for capacity in capacities):
-        return job
-    why = "no host that runs jobs is up"
-    if capacities:
-        have = "; ".join(sorted({str(capacity) for capacity in capacities}))
-        why = f"no host fits: the job asks for {asked}, the hosts have {have}"
+        return ""
+    have = "; ".join(sorted({str(capacity) for capacity in capacities}))
+    return f"no host fits: the job asks for {asked}, the hosts have {have}"
+
+
+def _explained(job: Job, why: str) -> Job:
     return replace(job, wait_reason=job.wait_reason.removesuffix(WAITING) + why)

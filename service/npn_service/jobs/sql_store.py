@@ -1,4 +1,4 @@
-"""The JobStore over SQL: the owners' side of jobs, and the parts for attempts and uploads."""
+"""The JobStore over SQL: the owners' side of jobs, and the parts for attempts, uploads and what is over."""
 
 import secrets
 from collections.abc import Collection, Mapping, Sequence
@@ -17,14 +17,14 @@ from .pages import binding_of, read_page
 from .schema import events, job_labels, job_objects, jobs
 from .sql_attempts import SqlAttempts
 from .sql_base import WAITING, job_of, of_owner, owned_job
+from .sql_expiry import SqlExpiry
 from .sql_hosts import SqlHosts
 from .sql_requests import Request, claim, made_by
 from .sql_sources import SqlSources, insert_sources
-from .sql_uploads import SqlUploads
 from .store import JobFilter
 
 
-class SqlJobStore(SqlAttempts, SqlHosts, SqlSources, SqlUploads):
+class SqlJobStore(SqlAttempts, SqlHosts, SqlSources, SqlExpiry):
     """Implements JobStore; the schema must be there (`migrations.migrate`).  Shared by threads."""
 
     def create_job(
@@ -42,6 +42,7 @@ class SqlJobStore(SqlAttempts, SqlHosts, SqlSources, SqlUploads):
         request = Request(owner=owner, kind="job", id=request_id, hash=request_hash)
         job_id = secrets.token_hex(8)
         with self._database.write() as connection:
+            self._one_create_at_a_time(connection, owner)
             now = self._database.now(connection)
             earlier = claim(self._database, connection, request, job_id, now)
             if earlier is not None:
@@ -51,6 +52,7 @@ class SqlJobStore(SqlAttempts, SqlHosts, SqlSources, SqlUploads):
                 object_id = object_id_of(uri)
                 if object_id is not None and not self._use_object(connection, owner, object_id, now):
                     raise InvalidRequest(field, f"{uri} does not exist; upload the file again")
+            self._require_place_in_queue(connection, owner)
             job = Job(
                 id=job_id,
                 owner=owner,

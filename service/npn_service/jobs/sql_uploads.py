@@ -1,4 +1,4 @@
-"""The SQL store's uploads, the objects they become, and the bytes that may go."""
+"""The SQL store's uploads and the objects they become."""
 
 import hashlib
 import secrets
@@ -11,21 +11,21 @@ import sqlalchemy as sa
 from npn_service.errors import NotFound, WrongState
 
 from .codec import decode, encode
-from .model import FileSpec, State, Upload, UploadState, object_prefix
+from .model import FileSpec, Upload, UploadState
 from .pages import binding_of, read_page
-from .schema import UtcDateTime, garbage, job_objects, jobs, objects, uploads
-from .sql_base import SqlBase
-from .sql_requests import Request, claim, forget_old
+from .schema import UtcDateTime, objects, uploads
+from .sql_limits import SqlLimits
+from .sql_requests import Request, claim
 
 # A complete upload lives as long as its object.
-_ALL_UPLOADS: sa.Select[Any] = sa.select(
+ALL_UPLOADS: sa.Select[Any] = sa.select(
     *(column for column in uploads.c if column.name != "expire_time"),
     sa.func.coalesce(objects.c.expire_time, uploads.c.expire_time, type_=UtcDateTime()).label("expire_time"),
 ).select_from(uploads.outerjoin(objects, objects.c.id == uploads.c.object_id))
 
 
-class SqlUploads(SqlBase):
-    """Uploads, objects and garbage."""
+class SqlUploads(SqlLimits):
+    """Uploads and objects."""
 
     def create_upload(
         self, *, owner: str, files: Sequence[FileSpec], request_id: str, lifetime_seconds: float
@@ -35,12 +35,16 @@ class SqlUploads(SqlBase):
         request = Request(owner=owner, kind="upload", id=request_id, hash=fingerprint)
         upload_id = secrets.token_hex(8)
         with self._database.write() as connection:
+            self._one_create_at_a_time(connection, owner)
             now = self._database.now(connection)
             earlier = claim(self._database, connection, request, upload_id, now)
             if earlier is not None:
                 return _made_before(connection, owner, earlier)
             object_id = self._find_object(connection, owner, fingerprint, now)
+            size = sum(file.size for file in files)
             state = UploadState.OPEN if object_id is None else UploadState.COMPLETE
+            if state is UploadState.OPEN:
+                self._require_bytes(connection, owner, size)
             connection.execute(
                 sa.insert(uploads).values(
                     id=upload_id,
@@ -48,33 +52,34 @@ class SqlUploads(SqlBase):
                     state=state.value,
                     files=encode(tuple(files)),
                     fingerprint=fingerprint,
+                    bytes=size,
                     create_time=now,
                     expire_time=now + timedelta(seconds=lifetime_seconds),
                     object_id=object_id,
                 )
             )
-            return _upload_of(_owned(connection, owner, upload_id))
+            return upload_of(_owned(connection, owner, upload_id))
 
     def get_upload(self, *, owner: str, upload_id: str) -> Upload:
         """The upload as it is now."""
         with self._database.read() as connection:
-            return _upload_of(_owned(connection, owner, upload_id))
+            return upload_of(_owned(connection, owner, upload_id))
 
     def list_uploads(self, *, owner: str, page_size: int, page_token: str) -> tuple[Sequence[Upload], str]:
         """Newest first, keyset pages."""
-        query = _ALL_UPLOADS.where(uploads.c.owner == owner)
+        query = ALL_UPLOADS.where(uploads.c.owner == owner)
         with self._database.read() as connection:
             rows, token = read_page(
                 connection, query, uploads, page_size, page_token, binding_of("uploads", owner)
             )
-        return [_upload_of(row) for row in rows], token
+        return [upload_of(row) for row in rows], token
 
     def complete_upload(self, *, owner: str, upload_id: str, object_id: str) -> Upload:
         """OPEN -> COMPLETE, with its object."""
         with self._database.write() as connection:
             row = _owned(connection, owner, upload_id, lock=True)
             if UploadState(row.state) is UploadState.COMPLETE:
-                return _upload_of(row)
+                return upload_of(row)
             now = self._database.now(connection)
             connection.execute(
                 sa.insert(objects).values(
@@ -82,18 +87,19 @@ class SqlUploads(SqlBase):
                     owner=owner,
                     files=row.files,
                     fingerprint=row.fingerprint,
+                    bytes=row.bytes,
                     create_time=now,
                     expire_time=now + self._object_lifetime,
                 )
             )
             completed = {"state": UploadState.COMPLETE.value, "object_id": object_id}
             connection.execute(sa.update(uploads).where(uploads.c.id == upload_id).values(completed))
-            return _upload_of(_owned(connection, owner, upload_id))
+            return upload_of(_owned(connection, owner, upload_id))
 
     def delete_upload(self, *, owner: str, upload_id: str) -> Upload:
         """Remove an open upload."""
         with self._database.write() as connection:
-            upload = _upload_of(_owned(connection, owner, upload_id, lock=True))
+            upload = upload_of(_owned(connection, owner, upload_id, lock=True))
             if upload.state is not UploadState.OPEN:
                 raise WrongState(
                     f"{upload.name} is complete; its object expires when it is not used any more"
@@ -110,40 +116,10 @@ class SqlUploads(SqlBase):
             raise NotFound(f"objects/{object_id} does not exist")
         return decode(tuple[FileSpec, ...], files)
 
-    def expire_objects(self) -> None:
-        """Drop open uploads past their time, and objects past theirs that no unfinished job needs."""
-        unfinished = [state.value for state in State if not state.done]
-        needed = sa.exists().where(
-            job_objects.c.object_id == objects.c.id,
-            job_objects.c.job_id == jobs.c.id,
-            jobs.c.state.in_(unfinished),
-        )
-        with self._database.write() as connection:
-            now = self._database.now(connection)
-            forget_old(connection, now)
-            late = _ALL_UPLOADS.where(uploads.c.state == UploadState.OPEN.value, uploads.c.expire_time <= now)
-            for row in connection.execute(late.with_for_update(of=uploads, skip_locked=True)).all():
-                self._drop_open(connection, _upload_of(row))
-            unused = sa.select(objects).where(objects.c.expire_time <= now, ~needed)
-            for row in connection.execute(unused.with_for_update(skip_locked=True)).all():
-                connection.execute(sa.delete(objects).where(objects.c.id == row.id))
-                self._discard(connection, object_prefix(row.owner, row.id))
-
-    def list_garbage(self) -> Sequence[str]:
-        """Keys, and prefixes (they end in "/"), of bytes that no row speaks of any more."""
-        with self._database.read() as connection:
-            return connection.execute(sa.select(garbage.c.prefix)).scalars().all()
-
-    def forget_garbage(self, prefix: str) -> None:
-        """The bytes under `prefix` are gone."""
-        with self._database.write() as connection:
-            connection.execute(sa.delete(garbage).where(garbage.c.prefix == prefix))
-
     def _drop_open(self, connection: sa.Connection, upload: Upload) -> None:
         connection.execute(sa.delete(uploads).where(uploads.c.id == upload.id))
         # By key, since parts that wait to be joined are found by the whole key alone; see storage/s3_multipart.py.
-        for file in upload.files:
-            self._discard(connection, upload.prefix + file.path)
+        self._discard(connection, *(upload.prefix + file.path for file in upload.files))
 
     def _find_object(
         self, connection: sa.Connection, owner: str, fingerprint: str, now: datetime
@@ -158,7 +134,7 @@ class SqlUploads(SqlBase):
 
 def _made_before(connection: sa.Connection, owner: str, upload_id: str) -> Upload:
     try:
-        return _upload_of(_owned(connection, owner, upload_id))
+        return upload_of(_owned(connection, owner, upload_id))
     except NotFound as error:
         raise WrongState(
             f"this request made uploads/{upload_id}, which is gone; use a new request_id for a new upload",
@@ -170,13 +146,14 @@ def _owned(connection: sa.Connection, owner: str, upload_id: str, *, lock: bool 
     mine = sa.and_(uploads.c.id == upload_id, uploads.c.owner == owner)
     if lock:
         connection.execute(sa.select(uploads.c.id).where(mine).with_for_update())
-    row = connection.execute(_ALL_UPLOADS.where(mine)).one_or_none()
+    row = connection.execute(ALL_UPLOADS.where(mine)).one_or_none()
     if row is None:
         raise NotFound(f"uploads/{upload_id} does not exist")
     return row
 
 
-def _upload_of(row: sa.Row[Any]) -> Upload:
+def upload_of(row: sa.Row[Any]) -> Upload:
+    """The upload that a row of ALL_UPLOADS holds."""
     return Upload(
         id=row.id,
         owner=row.owner,

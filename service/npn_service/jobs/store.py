@@ -20,6 +20,7 @@ from npn_core.progress import Progress
 from npn_service.storage.sources import Source
 
 from .model import (
+    AttemptLog,
     AttemptRecord,
     Checkpoint,
     Event,
@@ -29,6 +30,7 @@ from .model import (
     JobPlan,
     JobResult,
     JobSpec,
+    Removal,
     Resources,
     State,
     Upload,
@@ -65,8 +67,12 @@ class JobStore(Protocol):
         `sources` are the objects outside of this service that it reads, by the field that names them.
 
         Raises AlreadyExists when the request_id was used with another `request_hash` in the last 30 days,
-        WrongState (JOB_DELETED) when its job is gone, InvalidRequest when the dataset's or the model's object is.
+        WrongState (JOB_DELETED) when its job is gone, InvalidRequest when the dataset's or the model's object is,
+        LimitExceeded when the owner has as many queued as it may.
         """
+
+    def require_place_in_queue(self, *, owner: str) -> None:
+        """Raises LimitExceeded when the owner has as many jobs queued as it may, as `create_job` will."""
 
     def find_request(self, *, owner: str, request_id: str, request_hash: str) -> Job | None:
         """The job of an earlier request, None when there is none.  Raises as `create_job` does."""
@@ -106,7 +112,7 @@ class JobStore(Protocol):
 
     def lease_job(self, *, host: str, lease_seconds: float, free: Resources | None = None) -> Job | None:
         """QUEUED -> RUNNING with a new attempt for the next job in line, or None when no job waits that fits
-        into what the host has `free` (None: anything fits).
+        into what the host has `free` (None: anything fits) and whose owner runs fewer than it may.
 
         The highest priority first; then the owner whose newest lease is the oldest; then the oldest job.  Any
         number of servers may ask at once: each job is leased once.
@@ -138,6 +144,12 @@ class JobStore(Protocol):
         A later step than the one before had sets the count of lost attempts back to 0.  Safe to repeat; raises
         LostLease.
         """
+
+    def record_log(self, *, job_id: str, attempt: int, log: str) -> None:
+        """Keep the last log lines of an attempt that ended badly.  Silent when there is no such attempt."""
+
+    def get_log(self, *, owner: str | None, job_id: str, attempt: int | None) -> AttemptLog:
+        """What is kept of an attempt, of the newest where none is named.  Raises NotFound."""
 
     def finish_job(self, *, job_id: str, attempt: int, result: JobResult) -> Job:
         """-> SUCCEEDED, if the attempt is current and its lease has not passed.  Raises LostLease."""
@@ -173,7 +185,7 @@ class JobStore(Protocol):
         has an object with the same files.
 
         Raises AlreadyExists when the request_id was used for other files, WrongState (UPLOAD_DELETED) when
-        its upload is gone.
+        its upload is gone, LimitExceeded when the owner would store more than it may.
         """
 
     def get_upload(self, *, owner: str, upload_id: str) -> Upload:
@@ -191,8 +203,20 @@ class JobStore(Protocol):
     def get_object(self, *, owner: str, object_id: str) -> Sequence[FileSpec]:
         """The files of an object.  Raises NotFound."""
 
-    def expire_objects(self) -> None:
-        """Drop open uploads past their time, and objects past theirs that no unfinished job needs."""
+    def expire_uploads(self, *, dry_run: bool = False) -> Sequence[Removal]:
+        """Drop some open uploads past their time; none is left when it returns nothing.  A dry run tells all."""
+
+    def expire_objects(self, *, dry_run: bool = False) -> Sequence[Removal]:
+        """Drop some objects past their time that no unfinished job needs, likewise."""
+
+    def expire_jobs(self, *, retention_seconds: float, dry_run: bool = False) -> Sequence[Removal]:
+        """Drop some jobs that ended longer ago than that, likewise."""
+
+    def find_jobs(self, job_ids: Collection[str]) -> Mapping[str, Job]:
+        """Those of the jobs that exist, of any owner, by id."""
+
+    def find_uploads(self, ids: Collection[str]) -> Collection[str]:
+        """Those of the ids that are an upload's or an object's, of any owner."""
 
     def list_garbage(self) -> Sequence[str]:
         """Keys, and prefixes (they end in "/"), of bytes that no row speaks of any more."""

@@ -41,9 +41,11 @@ class UploadManager:
         """Open an upload, or return the one that this `request_id` made already.
 
         It comes back COMPLETE with its object where the owner already stores the same files.  Raises
-        InvalidRequest naming the file's field, LimitExceeded, AlreadyExists, WrongState (UPLOAD_DELETED).
+        InvalidRequest naming the file's field, LimitExceeded, AlreadyExists, WrongState (UPLOAD_DELETED),
+        Unavailable (DISK_FULL).
         """
         self._check_files(files)
+        self._objects.require_room(sum(file.size for file in files))
         return self._store.create_upload(
             owner=owner, files=files, request_id=request_id, lifetime_seconds=self._limits.lifetime
         )
@@ -61,8 +63,8 @@ class UploadManager:
         """Store bytes of one file durably; returns the committed size.
 
         Raises NotFound, WrongState on a complete upload and in a store that takes parts (reason USE_PART_URLS),
-        InvalidRequest on an unknown path, on an `offset`
-        that is not the committed size (reason OFFSET_MISMATCH), and on more bytes than were announced.
+        InvalidRequest on an unknown path, on an `offset` that is not the committed size (reason OFFSET_MISMATCH),
+        and on more bytes than were announced, Unavailable (DISK_FULL) where nothing of `data` was stored.
         """
         upload = self._store.get_upload(owner=owner, upload_id=upload_id)
         if upload.state is not UploadState.OPEN:

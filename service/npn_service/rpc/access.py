@@ -10,6 +10,7 @@ SCOPES: Mapping[str, Scope] = MappingProxyType(
     {
         "CreateJob": Scope.WRITE,
         "GetJob": Scope.READ,
+        "GetJobLogs": Scope.READ,
         "ListJobs": Scope.READ,
         "WatchJob": Scope.READ,
         "CancelJob": Scope.WRITE,

@@ -26,8 +26,12 @@ _ID = r"[A-Za-z0-9_-]{1,64}"
 _ARTIFACT_NAME = re.compile(rf"jobs/({_ID})/artifact/(.+)")
 
 
-def decode_spec(job: pb.Job, *, max_epochs: int, default_threads: int) -> JobSpec:
+def decode_spec(
+    job: pb.Job, *, max_epochs: int, default_threads: int, longest: float | None = None
+) -> JobSpec:
     """What the caller asks for, every default filled in.  Output-only fields are not looked at.
+
+    `longest` is the most seconds that a job may run, and the default of those that do not say.
 
     Raises InvalidRequest, and InvalidInput for what the method itself checks.
     """
@@ -43,7 +47,9 @@ def decode_spec(job: pb.Job, *, max_epochs: int, default_threads: int) -> JobSpe
         labels=_decode_labels(job),
         resources=_decode_resources(job.resources),
         priority=job.priority,
-        max_duration=_decode_max_duration(job.max_duration) if job.HasField("max_duration") else None,
+        max_duration=_decode_max_duration(job.max_duration, longest)
+        if job.HasField("max_duration")
+        else longest,
     )
 
 
@@ -118,10 +124,15 @@ def _decode_resources(resources: pb.Resources) -> Resources:
     return Resources(cpus=resources.cpus, gpus=resources.gpus, memory_bytes=resources.memory_bytes)
 
 
-def _decode_max_duration(duration: Duration) -> float:
+def _decode_max_duration(duration: Duration, longest: float | None) -> float:
     seconds: float = duration.seconds + duration.nanos / 1e9
     if seconds <= 0:
         raise InvalidRequest("job.max_duration", f"max_duration is {seconds} s; it must be above 0")
+    if longest is not None and seconds > longest:
+        raise InvalidRequest(
+            "job.max_duration",
+            f"max_duration is {seconds:g} s; this server runs a job for at most {longest:g} s",
+        )
     return seconds
 
 

@@ -89,7 +89,7 @@ def encode_spec(spec: model.JobSpec) -> pb.Job:
             cpus=spec.resources.cpus, gpus=spec.resources.gpus, memory_bytes=spec.resources.memory_bytes
         ),
         priority=spec.priority,
-        max_duration=_encode_seconds(spec.max_duration),
+        max_duration=encode_seconds(spec.max_duration),
     )
 
 
@@ -186,7 +186,7 @@ def encode_progress(now: progress.Progress) -> pb.Progress:
         ],
         samples_per_second=now.samples_per_second,
         # before the first step the loop has no estimate
-        time_left=_encode_seconds(now.time_left if math.isfinite(now.time_left) else None),
+        time_left=encode_seconds(now.time_left if math.isfinite(now.time_left) else None),
         warning=now.warning,
     )
 
@@ -210,7 +210,7 @@ def _encode_result(job: model.Job, result: model.JobResult) -> pb.Result:
             )
             for file in result.files
         ],
-        train_time=_encode_seconds(result.train_time),
+        train_time=encode_seconds(result.train_time),
     )
 
 
@@ -237,6 +237,22 @@ def encode_event(event: model.Event) -> pb.WatchJobResponse:
     if event.progress is not None:
         message.progress.CopyFrom(encode_progress(event.progress))
         message.progress.time.CopyFrom(message.time)
+    return message
+
+
+def encode_log(log: model.AttemptLog) -> pb.JobLogs:
+    """What is kept of an attempt."""
+    message = pb.JobLogs(
+        attempt=log.attempt,
+        start_time=encode_time(log.start_time),
+        end_time=encode_time(log.end_time),
+        cause=log.cause,
+        lines=log.lines,
+    )
+    for point in log.curve:
+        told = message.curve.add()
+        told.CopyFrom(encode_progress(point.progress))
+        told.time.FromDatetime(point.time)
     return message
 
 
@@ -291,7 +307,8 @@ def encode_time(time: datetime | None) -> Timestamp | None:
     return message
 
 
-def _encode_seconds(seconds: float | None) -> Duration | None:
+def encode_seconds(seconds: float | None) -> Duration | None:
+    """A length of time."""
     if seconds is None:
         return None
     message = Duration()

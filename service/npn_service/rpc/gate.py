@@ -1,4 +1,4 @@
-"""Where every call comes in and ends: identity, scope, status, log context, audit, measuring."""
+"""Where every call comes in and ends: admission, identity, scope, status, log context, audit, measuring."""
 
 import asyncio
 import time
@@ -17,6 +17,7 @@ from npn_service.access.identity import Identity, Scope
 from npn_service.errors import ServiceError
 
 from .access import DOWNLOADS, SCOPES, require
+from .admission import Admission
 from .status import status_of
 
 ObserveRpc = Callable[[str, str, float], None]
@@ -48,10 +49,14 @@ class Call:
 
 
 class Gate:
-    """Lets calls in.  `observe` gets the method's name, the status code's name and the seconds it took."""
+    """Lets calls in, as many at a time as `admission` has room for.
 
-    def __init__(self, authenticator: Authenticator, observe: ObserveRpc) -> None:
+    `observe` gets the method's name, the status code's name and the seconds it took.
+    """
+
+    def __init__(self, authenticator: Authenticator, admission: Admission, observe: ObserveRpc) -> None:
         self._authenticator = authenticator
+        self._admission = admission
         self._observe = observe
 
     @asynccontextmanager
@@ -64,11 +69,12 @@ class Gate:
         started = time.monotonic()
         status = None
         try:
-            caller = await self._authenticator.authenticate(context.invocation_metadata() or ())
-            call.caller = caller
-            if method in SCOPES:  # reflection needs no more than a token
-                require(caller, SCOPES[method], method)
-            yield call, caller
+            with self._admission.admit(method):
+                caller = await self._authenticator.authenticate(context.invocation_metadata() or ())
+                call.caller = caller
+                if method in SCOPES:  # reflection needs no more than a token
+                    require(caller, SCOPES[method], method)
+                yield call, caller
         except (asyncio.CancelledError, GeneratorExit):
             # the caller is gone, or its deadline has passed
             call.code = grpc.StatusCode.CANCELLED.name

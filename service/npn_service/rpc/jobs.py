@@ -28,7 +28,7 @@ from npn_service.worker.messages import Inspection
 
 from .access import require
 from .decode import decode_name, decode_page_size, decode_request_id, decode_spec
-from .encode import encode_event, encode_job, encode_plan, encode_spec, encode_time
+from .encode import encode_event, encode_job, encode_log, encode_plan, encode_spec, encode_time
 from .filters import parse_filter
 from .watch import WatchHub
 
@@ -53,6 +53,7 @@ class JobCalls:
     wake: Callable[[], None]
     max_epochs: int
     default_threads: int
+    longest: float | None
     fetches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_FETCHES))
 
     async def create(self, request: pb.CreateJobRequest, caller: Identity) -> pb.Job:
@@ -67,9 +68,16 @@ class JobCalls:
             )
             if earlier is not None:
                 return encode_job(earlier)
-        spec = decode_spec(request.job, max_epochs=self.max_epochs, default_threads=self.default_threads)
+        spec = decode_spec(
+            request.job,
+            max_epochs=self.max_epochs,
+            default_threads=self.default_threads,
+            longest=self.longest,
+        )
         if spec.priority > 0:
             require(caller, Scope.PRIORITY, "a priority above 0")
+        if not request.validate_only:  # before its inputs are looked for
+            await self.blocking.run(self.store.require_place_in_queue, owner=caller.owner)
         sources = await self.carrying.run(
             self.inputs.find, owner=caller.owner, spec=spec, read_prefixes=caller.read_prefixes
         )
@@ -127,6 +135,16 @@ class JobCalls:
         """GetJob."""
         job_id = decode_name(request.name, "jobs")
         return encode_job(self.store.get_job(owner=caller.reach, job_id=job_id))
+
+    def logs(self, request: pb.GetJobLogsRequest, caller: Identity) -> pb.JobLogs:
+        """GetJobLogs."""
+        job_id = decode_name(request.name, "jobs")
+        if request.attempt < 0:
+            raise InvalidRequest(
+                "attempt", f"attempt is {request.attempt}; it counts from 1, 0 is the newest"
+            )
+        log = self.store.get_log(owner=caller.reach, job_id=job_id, attempt=request.attempt or None)
+        return encode_log(log)
 
     def list(self, request: pb.ListJobsRequest, caller: Identity) -> pb.ListJobsResponse:
         """ListJobs."""

@@ -1,5 +1,6 @@
 """The gRPC server: the service, health and reflection on one port."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,8 +21,10 @@ from npn_service.settings import Settings
 
 from .calls import Behaviour, bind_service
 from .catalogue import list_architectures
+from .encode import encode_seconds
 from .gate import Gate
 from .jobs import JobCalls
+from .transport import server_options
 from .uploads import UploadCalls
 
 SERVICE = pb.DESCRIPTOR.services_by_name["CompressionService"]
@@ -34,6 +37,7 @@ FEATURES = (
     "dataset.parquet",
     "dataset.safetensors",
     "download.read_object",
+    "job.logs",
     "model.architecture",
     "model.uri",
     "resources",
@@ -62,6 +66,11 @@ class InfoCalls:
                 max_upload_bytes=self.settings.max_upload_bytes,
                 max_files_per_upload=self.settings.max_files_per_upload,
                 max_epochs=self.settings.max_epochs,
+                max_running_jobs=self.settings.max_running_jobs_per_owner,
+                max_queued_jobs=self.settings.max_queued_jobs_per_owner,
+                max_stored_bytes=self.settings.max_bytes_per_owner,
+                max_job_duration=encode_seconds(self.settings.max_job_duration or None),
+                job_retention=encode_seconds(self.settings.job_retention or None),
             ),
             features=sorted((*FEATURES, *self._transfers, *(S3_FEATURES if self.settings.s3 else ()))),
             estimators=ESTIMATORS,
@@ -100,6 +109,7 @@ def behaviours(*, jobs: JobCalls, uploads: UploadCalls, info: InfoCalls) -> Mapp
     return {
         "CreateJob": jobs.create,
         "GetJob": jobs.get,
+        "GetJobLogs": jobs.logs,
         "ListJobs": jobs.list,
         "WatchJob": jobs.watch,
         "CancelJob": jobs.cancel,
@@ -117,6 +127,14 @@ def behaviours(*, jobs: JobCalls, uploads: UploadCalls, info: InfoCalls) -> Mapp
     }
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listening:
+    """The interface that is served at `address`, "host:port"; `ended` is done when it is not served any more."""
+
+    address: str
+    ended: asyncio.Future[Any]
+
+
 @asynccontextmanager
 async def listen(
     settings: Settings,
@@ -124,20 +142,14 @@ async def listen(
     blocking: BlockingPool,
     gate: Gate,
     certificates: Certificates | None,
-) -> AsyncIterator[str]:
-    """Listen at `settings.listen` until the block ends; gives "host:port" with the port that was taken.
+) -> AsyncIterator[Listening]:
+    """Listen at `settings.listen` until the block ends, on the port that was taken.
 
     Health is answered to everybody; the service and reflection to those whom the gate lets in.
 
     Raises StartupError when the address cannot be had.
     """
-    server = aio.server(
-        options=[
-            ("grpc.max_receive_message_length", settings.max_message_bytes),
-            ("grpc.max_send_message_length", -1),  # the caller's own limit decides what it takes
-            ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share its calls
-        ]
-    )
+    server = aio.server(options=server_options(settings))
     server.add_generic_rpc_handlers((bind_service(SERVICE, calls, blocking, gate),))
     serving = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(serving, server)
@@ -154,8 +166,10 @@ async def listen(
     for name in ("", SERVICE.full_name):
         await serving.set(name, health_pb2.HealthCheckResponse.SERVING)
     await server.start()
+    ended = asyncio.ensure_future(server.wait_for_termination())
     try:
-        yield f"{settings.listen.rpartition(':')[0]}:{port}"
+        yield Listening(address=f"{settings.listen.rpartition(':')[0]}:{port}", ended=ended)
     finally:
         await serving.enter_graceful_shutdown()  # health checks hear NOT_SERVING
         await server.stop(_GRACE_SECONDS)
+        await ended

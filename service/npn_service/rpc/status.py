@@ -1,7 +1,7 @@
 """Exceptions to gRPC statuses: the one table, with `google.rpc` details.
 
-Every status carries an ErrorInfo (a stable reason, the domain "npn"); bad requests carry field violations, and
-what passes by itself a RetryInfo.
+Every status carries an ErrorInfo (a stable reason, the domain "npn"); bad requests carry field violations, an
+owner's limit a QuotaFailure with its numbers in the ErrorInfo, and what passes by itself a RetryInfo.
 """
 
 import uuid
@@ -52,11 +52,16 @@ def job_field(field: str) -> str:
 
 
 def make_status(
-    code: int, reason: str, message: str, violations: Iterable[FieldViolation] = ()
+    code: int,
+    reason: str,
+    message: str,
+    violations: Iterable[FieldViolation] = (),
+    *,
+    metadata: Mapping[str, str] | None = None,
 ) -> status_pb2.Status:
     """A `google.rpc.Status` with its details; long texts are cut."""
     status = status_pb2.Status(code=code, message=_cut(message, _MAX_MESSAGE))
-    _attach(status, error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN))
+    _attach(status, error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata or {}))
     entries = [
         error_details_pb2.BadRequest.FieldViolation(
             field=_cut(violation.field, _MAX_FIELD),
@@ -80,12 +85,28 @@ def status_of(error: Exception) -> status_pb2.Status:
         incident = uuid.uuid4().hex
         _log.error("defect", incident=incident, exc_info=error)
         return make_status(StatusCode.INTERNAL.value[0], "INTERNAL", f"internal error; incident {incident}")
-    status = make_status(code.value[0], error.reason, error.message, _violations(error))
+    quota = error.quota if isinstance(error, errors.LimitExceeded) else None
+    metadata = {} if quota is None else _numbers(quota)
+    status = make_status(code.value[0], error.reason, error.message, _violations(error), metadata=metadata)
+    if quota is not None:
+        violation = error_details_pb2.QuotaFailure.Violation(
+            subject=f"owner:{quota.owner}", description=_cut(error.message, _MAX_MESSAGE)
+        )
+        _attach(status, error_details_pb2.QuotaFailure(violations=[violation]))
     if isinstance(error, errors.Unavailable):
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(round(1e3 * error.retry_seconds))
         _attach(status, error_details_pb2.RetryInfo(retry_delay=delay))
     return status
+
+
+def _numbers(quota: errors.Quota) -> Mapping[str, str]:
+    return {
+        "what": quota.what,
+        "limit": str(quota.limit),
+        "used": str(quota.used),
+        "asked": str(quota.asked),
+    }
 
 
 def _violations(error: errors.ServiceError | InvalidInput) -> tuple[FieldViolation, ...]:

@@ -4,7 +4,6 @@ An entry is a folder with the files of one dataset or model.  What identifies it
 its path, size and identity; so data that changed are another entry, and no owner is served another's.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -21,10 +20,10 @@ import structlog
 from npn_core.errors import Stopped
 from npn_service.errors import LimitExceeded, Unavailable
 
+from .space import DISK_FULL, is_full
 from .streaming import read_on
 
 CACHE_FULL = "CACHE_FULL"
-DISK_FULL = "DISK_FULL"
 
 _FILES, _MANIFEST, _UNFINISHED = "files", "sha256.json", ".part"
 
@@ -177,7 +176,7 @@ class Cache:
             (unfinished / _MANIFEST).write_text(json.dumps(hashes))
             unfinished.rename(folder)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if not is_full(error):
                 raise
             with self._lock:
                 self._evict(self._max_bytes)

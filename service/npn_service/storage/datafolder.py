@@ -10,26 +10,11 @@ from typing import Self
 from npn_service.errors import StartupError
 
 
-class DataFolder:
-    """A folder held by this process until `close`, or until the process dies: the kernel frees the lock.
-
-    Raises StartupError when another process holds it, or when it cannot be written.
-    """
+class DataPaths:
+    """The places in a data folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
-        try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = (self.path / "lock").open("a+")
-        except OSError as error:
-            raise StartupError(f"the data folder {self.path} cannot be used: {error.strerror}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StartupError(self._refusal()) from None
-        self._lock.truncate(0)
-        self._lock.write(str(os.getpid()))
-        self._lock.flush()
 
     @property
     def identity(self) -> str:
@@ -60,6 +45,28 @@ class DataFolder:
     def scratch(self) -> Path:
         """Where workers write before they publish."""
         return self.path / "scratch"
+
+
+class DataFolder(DataPaths):
+    """A folder held by this process until `close`, or until the process dies: the kernel frees the lock.
+
+    Raises StartupError when another process holds it, or when it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = (self.path / "lock").open("a+")
+        except OSError as error:
+            raise StartupError(f"the data folder {self.path} cannot be used: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StartupError(self._refusal()) from None
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
 
     def close(self) -> None:
         """Let the folder go."""

@@ -6,10 +6,13 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 
 from npn_service.errors import InvalidRequest, NotFound
 
+from .space import DiskSpace, explaining_full_disk
 from .store import Incoming, StoredObject, check_key, check_prefix
 
 
@@ -17,27 +20,35 @@ class LocalObjectStore:
     """Implements ObjectStore in the folder `root`; one process at a time, any number of threads.
 
     Keys are paths under `root/keys`; `root/temporary` holds what is being written or removed, and is emptied
-    when the store opens.
+    when the store opens.  With `shared` it is not: this process only removes, beside the one that owns the store.
+    `min_free` bytes of the disk are left free.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, min_free: int = 0, shared: bool = False) -> None:
         self._keys = root / "keys"
         self._temporary = root / "temporary"
-        if self._temporary.exists():
+        if self._temporary.exists() and not shared:
             shutil.rmtree(self._temporary)
         for folder in (self._keys, self._temporary):
             folder.mkdir(parents=True, exist_ok=True)
+        self._space = DiskSpace(root, min_free=min_free)
+
+    def require_room(self, size: int) -> None:
+        """Raises Unavailable (reason DISK_FULL) where so many more bytes would not fit."""
+        self._space.require(size)
 
     def put_file(self, key: str, source: Path) -> StoredObject:
         """Store a local file durably, replacing what was there."""
         target, temporary = self._path(key), self._new_temporary()
+        self.require_room(source.stat().st_size)
         try:
-            shutil.copyfile(source, temporary)
-            with temporary.open("rb") as copy:
-                os.fsync(copy.fileno())
-                size = os.fstat(copy.fileno()).st_size
-            self._make_folder(target.parent)
-            temporary.rename(target)
+            with explaining_full_disk():
+                shutil.copyfile(source, temporary)
+                with temporary.open("rb") as copy:
+                    os.fsync(copy.fileno())
+                    size = os.fstat(copy.fileno()).st_size
+                self._make_folder(target.parent)
+                temporary.rename(target)
         finally:
             temporary.unlink(missing_ok=True)
         _sync_folder(target.parent)
@@ -55,12 +66,15 @@ class LocalObjectStore:
         path = self._path(key)
         if not path.is_file():
             raise NotFound(f"{key} does not exist")
-        return StoredObject(key=key, size=path.stat().st_size)
+        return _stored(key, path)
 
     def list(self, prefix: str) -> Sequence[StoredObject]:
         """Every key with the prefix, sorted."""
-        files = [path for path in self._folder(prefix).rglob("*") if path.is_file()]
-        found = (StoredObject(key=self._key(path), size=path.stat().st_size) for path in files)
+        found = []
+        for path in self._folder(prefix).rglob("*"):
+            with contextlib.suppress(FileNotFoundError):  # another call removes it
+                if path.is_file():
+                    found.append(_stored(self._key(path), path))
         return sorted(found, key=lambda stored: stored.key)
 
     def delete(self, key: str) -> None:
@@ -78,7 +92,7 @@ class LocalObjectStore:
         except FileNotFoundError:
             return
         _sync_folder(folder.parent)
-        shutil.rmtree(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)  # what is left goes when the store opens
 
     def incoming(self, sizes: Mapping[str, int]) -> Mapping[str, Incoming]:
         """Every byte stored counts as committed."""
@@ -87,22 +101,26 @@ class LocalObjectStore:
     def append(self, key: str, offset: int, data: bytes) -> int:
         """Append durably to a growing key; returns the committed size.
 
-        The size of the file is what is committed: a write that was cut off leaves a valid beginning.
+        The size of the file is what is committed: a write that was cut off leaves a valid beginning, one that
+        failed what was there before.
         """
         path = self._path(key)
         _check_offset(offset, self.committed(key))
-        self._make_folder(path.parent)
-        is_new = not path.exists()
-        with path.open("ab", buffering=0) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # between the handles of this process too
-            size = os.fstat(file.fileno()).st_size
-            _check_offset(offset, size)  # another call may have been first
-            rest = memoryview(data)
-            while rest:
-                rest = rest[file.write(rest) :]
-            os.fsync(file.fileno())
-        if is_new:
-            _sync_folder(path.parent)
+        self.require_room(len(data))
+        with explaining_full_disk():
+            self._make_folder(path.parent)
+            is_new = not path.exists()
+            with path.open("ab", buffering=0) as file:
+                fcntl.flock(file, fcntl.LOCK_EX)  # between the handles of this process too
+                size = os.fstat(file.fileno()).st_size
+                _check_offset(offset, size)  # another call may have been first
+                try:
+                    _write_durably(file, data)
+                except OSError:  # a full disk; what follows must not build on it
+                    file.truncate(size)
+                    raise
+            if is_new:
+                _sync_folder(path.parent)
         return size + len(data)
 
     def committed(self, key: str) -> int:
@@ -165,6 +183,19 @@ class LocalObjectStore:
         self._make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
         _sync_folder(folder.parent)
+
+
+def _stored(key: str, path: Path) -> StoredObject:
+    status = path.stat()
+    written = datetime.fromtimestamp(status.st_mtime, UTC)
+    return StoredObject(key=key, size=status.st_size, modified=written)
+
+
+def _write_durably(file: FileIO, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+    os.fsync(file.fileno())
 
 
 def _check_offset(offset: int, committed: int) -> None:

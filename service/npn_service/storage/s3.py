@@ -64,6 +64,9 @@ class S3ObjectStore:
                 f"the bucket {self._bucket} does not exist; make it, or set NPN_S3_BUCKET to another"
             )
 
+    def require_room(self, size: int) -> None:
+        """A bucket takes what comes."""
+
     def put_file(self, key: str, source: Path) -> StoredObject:
         """Store a local file under `key`, replacing what was there; S3 verifies a hash of every part."""
         check_key(key)

@@ -84,6 +84,9 @@ class ObjectStore(Protocol):
     Raises NotFound for missing keys, Unavailable where the store does not answer, InvalidRequest for what is no key.
     """
 
+    def require_room(self, size: int) -> None:
+        """Raises Unavailable (reason DISK_FULL) where so many more bytes would not fit."""
+
     def put_file(self, key: str, source: Path) -> StoredObject:
         """Store a local file durably under `key`, replacing what was there."""
 

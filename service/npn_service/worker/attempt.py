@@ -6,10 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 import structlog
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
@@ -24,29 +23,29 @@ from npn_service.errors import (
     Unavailable,
 )
 from npn_service.jobs.garbage import sweep
-from npn_service.jobs.inputs import Inputs, JobInputs
+from npn_service.jobs.inputs import Inputs
 from npn_service.jobs.model import Job, JobError, JobResult, State
-from npn_service.jobs.store import JobStore
-from npn_service.storage.store import ObjectStore
+from npn_service.storage.space import DISK_FULL
 
+from .attempt_log import MAX_BYTES, AttemptLog
 from .checkpoints import CheckpointDamagedError, CheckpointUploads, fetch
 from .child import Child, ChildEnded
 from .failures import INTERNAL, INVALID_ARGUMENT, RESOURCE_EXHAUSTED
 from .fetching import Fetching
-from .leases import Lease, LeaseKeeper
+from .leases import Lease
 from .messages import (
     Assignment,
     Cancel,
     Cancelled,
     Checkpointed,
     CheckpointFailed,
-    DatasetRoom,
     Failed,
     Finished,
     Reported,
     Suspend,
 )
-from .vigil import Ending, Released, Vigil, WorkerLimits
+from .service import Service
+from .vigil import Ending, Released, Vigil
 
 _TICK_SECONDS: Final = 0.1
 _PROGRESS_SECONDS: Final = 0.5  # a write each
@@ -55,37 +54,8 @@ _CANCEL_SECONDS: Final = 1.0
 _log = structlog.get_logger(__name__)
 
 
-class DispatchObserver(Protocol):
-    """What the metrics want to know.  Called from the dispatcher's threads."""
-
-    def job_leased(self, job: Job, *, queued_seconds: float) -> None:
-        """A job's first attempt starts after `queued_seconds` in the queue."""
-
-    def job_ended(self, *, outcome: str, seconds: float) -> None:
-        """An attempt ended after `seconds`: "succeeded", "failed", "cancelled", "released" or "lost"."""
-
-    def progress_made(self, job: Job, progress: Progress) -> None:
-        """A worker reported."""
-
-
 T = TypeVar("T")
 _SHUT_DOWN: Final = Released(cause="the server shut down", counts=False)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Service:
-    """What attempts need of the server.  `draining` is set when the server shuts down."""
-
-    store: JobStore
-    objects: ObjectStore
-    inputs: JobInputs
-    observer: DispatchObserver
-    folder: Path
-    leases: LeaseKeeper
-    room: DatasetRoom
-    lease_seconds: float
-    limits: WorkerLimits
-    draining: threading.Event
 
 
 class Attempt:
@@ -104,12 +74,14 @@ class Attempt:
         self._kill_at = math.inf
         self._unrecorded: Progress | None = None
         self._recorded = -math.inf
+        self._log = AttemptLog()
 
     def run(self) -> None:
         """Blocks until the attempt is settled and its process gone; raises nothing."""
         outcome = "lost"
         with structlog.contextvars.bound_contextvars(job=self._job.name, attempt=self._job.attempt):
             _log.info("attempt.started", worker=self._child.pid)
+            self._log.add(f"attempt {self._job.attempt} began")
             try:
                 outcome = self._settle(self._work())
             except LostLease:
@@ -247,10 +219,13 @@ class Attempt:
             match self._child.receive(_TICK_SECONDS):
                 case Cancelled() if self._asked is not None:
                     return self._asked
+                case Failed(error=JobError(reason=reason, message=cause)) if reason == DISK_FULL:
+                    return Released(cause=cause, counts=False)  # the machine's fault, not the job's
                 case Finished() | Failed() | Cancelled() as said:
                     return said
                 case Reported(progress=progress):
                     self._service.observer.progress_made(self._job, progress)
+                    self._log.follow(progress)
                     self._unrecorded, self._stage = progress, progress.stage
                     vigil.moved()
                 case Checkpointed() as made:
@@ -271,6 +246,7 @@ class Attempt:
         self._record_progress(pause=_PROGRESS_SECONDS)
         cancelled = self._cancel_is_asked()
         if cancelled and not isinstance(self._asked, Cancelled):
+            self._log.add("cancel was asked for")
             self._ask(Cancel(), Cancelled(), _CANCEL_SECONDS)
         elif self._service.draining.is_set() and self._asked is None:
             if self._stage in (None, Stage.PREPARE):  # there is nothing to keep
@@ -307,6 +283,7 @@ class Attempt:
             if isinstance(ending, Finished):
                 self._record_progress()
                 ending = self._upload(ending)
+            self._keep_log(ending)
             job = self._commit(ending)
         except LostLease:
             self._discard()
@@ -314,6 +291,17 @@ class Attempt:
         with suppress(OSError, ServiceError):  # stays noted as garbage
             sweep(self._service.store, self._service.objects)
         return "released" if job.state is State.QUEUED else job.state.value
+
+    def _keep_log(self, ending: Ending) -> None:
+        """Store the log of an attempt that ends badly.  A store that does not answer is no reason to wait."""
+        if isinstance(ending, Finished):
+            return
+        self._log.end(ending)
+        text = self._log.text(self._child.stderr_tail(MAX_BYTES))
+        try:
+            self._service.store.record_log(job_id=self._job.id, attempt=self._job.attempt, log=text)
+        except Unavailable as error:
+            _log.warning("attempt.log_not_kept", error=error.message)
 
     def _upload(self, finished: Finished) -> Ending:
         """Store the artifact under the attempt's prefix, where nobody looks before the commit."""

@@ -99,12 +99,12 @@ class Child:
         except Exception as error:  # unpickling may raise anything
             raise ChildEnded("the worker sent a message that cannot be read") from error
 
-    def stderr_tail(self) -> str:
-        """The last of what it wrote to stderr."""
+    def stderr_tail(self, limit: int = _STDERR_BYTES) -> str:
+        """The last `limit` bytes of what it wrote to stderr."""
         descriptor = self._stderr.fileno()
-        begin = max(0, os.fstat(descriptor).st_size - _STDERR_BYTES)
+        begin = max(0, os.fstat(descriptor).st_size - limit)
         # Not seek: the process writes through the same offset.
-        return os.pread(descriptor, _STDERR_BYTES, begin).decode(errors="replace")
+        return os.pread(descriptor, limit, begin).decode(errors="replace")
 
     def kill(self) -> None:
         """End the process and what it may have started, at once.  Idempotent; from any thread."""

@@ -17,13 +17,15 @@ from npn_service.errors import Unavailable
 from npn_service.jobs.inputs import JobInputs
 from npn_service.jobs.model import Job, Resources
 from npn_service.jobs.store import JobStore
+from npn_service.storage.space import DiskSpace
 from npn_service.storage.store import ObjectStore
 
-from .attempt import Attempt, DispatchObserver, Service
+from .attempt import Attempt
 from .capacity import host_capacity
 from .leases import LeaseKeeper
 from .messages import DatasetRoom
 from .pool import WorkerPool
+from .service import DispatchObserver, Service
 from .vigil import WorkerLimits
 
 _POLL_SECONDS: Final = 0.2
@@ -36,8 +38,9 @@ class Dispatcher:
     """Runs up to `workers` jobs at a time.
 
     `folder` is scratch space of this server alone, emptied at the start; `host` names this server in leases:
-    no other server may use it.  Jobs that run at the same time ask together for no more than `capacity`, what
-    this machine has by default.  `start` and `drain` block; `wake` does not.
+    no other server may use it; nothing is leased while its disk has less than `min_free_bytes`.  Jobs that run at
+    the same time ask together for no more than `capacity`, what this machine has by default.  `start` and `drain`
+    block; `wake` does not.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Dispatcher:
         host: str,
         room: DatasetRoom = DatasetRoom(),  # noqa: B008 - frozen
         lease_seconds: float = 30.0,
+        min_free_bytes: int = 0,
         capacity: Resources | None = None,
         limits: WorkerLimits = WorkerLimits(),  # noqa: B008 - frozen
         target: str = "npn_service.worker.compression:run",
@@ -72,6 +76,8 @@ class Dispatcher:
         self._workers = workers
         self._host = host
         self._capacity = host_capacity() if capacity is None else capacity
+        self._space = DiskSpace(folder, min_free=min_free_bytes)
+        self._had_room = True
         self._pool = WorkerPool(size=workers, target=target)
         self._attempts: dict[threading.Thread, Job] = {}
         self._wake = threading.Event()
@@ -106,7 +112,8 @@ class Dispatcher:
                 self._beat()
                 self._expire_leases()
                 self._pool.refill(working=len(self._attempts))
-                self._dispatch()
+                if self._has_room():
+                    self._dispatch()
             except Unavailable as error:  # the database says in the log that it is away
                 _log.debug("dispatcher.store_unavailable", error=error.message)
             except Exception:  # a system that does not answer may answer later
@@ -134,6 +141,14 @@ class Dispatcher:
         self._expire_at = time.monotonic() + self._service.lease_seconds / 2
         for job in self._service.store.expire_leases():
             _log.warning("job.released", job=job.name, state=job.state.name, cause="the lease passed")
+
+    def _has_room(self) -> bool:
+        """Whether an attempt finds room for what it writes; the log tells when that changes."""
+        has_room = self._space.has_room()
+        if has_room is not self._had_room:
+            _log.warning("dispatcher.disk", has_room=has_room)
+        self._had_room = has_room
+        return has_room
 
     def _dispatch(self) -> None:
         """Lease as many jobs as there are free and warm workers."""

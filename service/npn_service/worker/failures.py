@@ -4,6 +4,7 @@ import errno
 
 from npn_core.errors import InvalidInput, TrainingDiverged
 from npn_service.jobs.model import JobError
+from npn_service.storage.space import DISK_FULL, is_full
 
 # Numbers of google.rpc.Code.
 INVALID_ARGUMENT = 3
@@ -11,6 +12,7 @@ DEADLINE_EXCEEDED = 4
 RESOURCE_EXHAUSTED = 8
 FAILED_PRECONDITION = 9
 INTERNAL = 13
+UNAVAILABLE = 14
 
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
 
@@ -31,6 +33,8 @@ def describe(error: Exception) -> JobError:
                 message="the job needs more memory than there is; use a smaller batch_size, model or dataset, "
                 "or a server with more memory",
             )
+        case OSError() if is_full(error):  # the machine's fault: the attempt ends, the job does not
+            return JobError(code=UNAVAILABLE, reason=DISK_FULL, message="the server's disk is full")
         case _:
             return JobError(
                 code=INTERNAL,

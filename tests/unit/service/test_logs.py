@@ -67,3 +67,16 @@ def test_a_traceback_shows_no_local_variable(capsys: pytest.CaptureFixture[str])
         shown = capsys.readouterr().err
         assert "7 characters" in shown
         assert password not in shown
+
+
+def test_strangers_do_not_fill_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    """Bytes that are no text make gRPC complain with a traceback, which nobody needs; other complaints stay."""
+    configure_logs("json")
+    logger = logging.getLogger("grpc._cython.cygrpc")
+    for damage in (b"\xff".decode, lambda: [][0]):
+        try:
+            damage()
+        except (UnicodeDecodeError, IndexError):
+            logger.exception("what a caller sent")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "IndexError" in json.loads(line)["exception"]

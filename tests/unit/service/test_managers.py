@@ -1,6 +1,7 @@
 """Jobs and uploads over a real store and real files."""
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -347,12 +348,12 @@ def test_collect_spares_what_an_unfinished_job_needs(service: Service) -> None:
     """A dataset past its time stays for the job that waits, and goes when nobody needs it."""
     kept, unused = service.stored("a", A), service.stored("b", B)
     job = service.submit(kept)
-    collect(service.store, service.objects)
+    collect(service.store, service.objects, job_retention=0)
     assert all_keys(service) == [f"objects/local/{kept.removeprefix('objects/')}/a"]
     with pytest.raises(InvalidRequest):
         service.submit(unused)
     service.store.cancel_job(owner="local", job_id=job.id)
-    collect(service.store, service.objects)
+    collect(service.store, service.objects, job_retention=0)
     assert all_keys(service) == []
 
 
@@ -362,6 +363,82 @@ def test_a_sweep_that_was_cut_off_is_done_again(service: Service) -> None:
     service.send(upload, "a", A)
     service.store.delete_upload(owner="local", upload_id=upload.id)  # killed before the bytes went
     assert all_keys(service) != []
-    collect(service.store, service.objects)
+    collect(service.store, service.objects, job_retention=0)
     assert all_keys(service) == []
     assert service.store.list_garbage() == []
+
+
+LONG_AGO = 1_000_000_000.0  # seconds since 1970: old enough to be collected
+
+
+def keep(service: Service, key: str, tmp_path: Path, *, old: bool = True) -> str:
+    """Store a key, written long ago."""
+    (tmp_path / "file").write_bytes(A)
+    service.objects.put_file(key, tmp_path / "file")
+    if old:
+        os.utime(service.objects.local_path(key), (LONG_AGO, LONG_AGO))
+    return key
+
+
+def finished_job(service: Service) -> Job:
+    """A job that succeeded in its second attempt."""
+    service.submit(service.stored("data", A))
+    job = lease(service.store)
+    service.store.release_job(job_id=job.id, attempt=1, cause="it crashed", counts=True)
+    lease(service.store)
+    return service.store.finish_job(job_id=job.id, attempt=2, result=RESULT)
+
+
+def test_orphans_go_when_they_are_old(service: Service, tmp_path: Path) -> None:
+    """Keys that no row speaks of go a day after they were written, not earlier."""
+    for key in ("jobs/none/attempts/1/a", "objects/local/none/a"):
+        keep(service, key, tmp_path)
+    young = [
+        keep(service, "jobs/new/attempts/1/a", tmp_path, old=False),
+        keep(service, "jobs/new/attempts/1/b", tmp_path),  # its neighbour was just written
+    ]
+    collect(service.store, service.objects, job_retention=0)
+    assert all_keys(service) == young
+
+
+def test_what_is_in_use_is_never_an_orphan(service: Service, tmp_path: Path) -> None:
+    """An object that a queued job reads, all of a running job's attempts, an open upload, an artifact: they stay."""
+    done = finished_job(service)
+    used = service.stored("a", A)
+    service.submit(used)
+    running = lease(service.store)
+    waiting = service.submit(used)
+    upload = service.begin(a=A)
+    kept = {
+        keep(service, done.attempt_prefix + "model.pt2", tmp_path),
+        keep(service, f"{running.prefix}attempts/1/checkpoint", tmp_path),
+        keep(service, f"{waiting.prefix}attempts/1/checkpoint", tmp_path),
+        keep(service, upload.prefix + "a", tmp_path),
+        f"objects/local/{used.removeprefix('objects/')}/a",
+    }
+    collect(service.store, service.objects, job_retention=0)
+    assert set(all_keys(service)) == kept
+
+
+def test_what_a_finished_job_did_not_publish_goes(service: Service, tmp_path: Path) -> None:
+    """Losers' prefixes, and checkpoints of the attempt that won; the artifact stays."""
+    job = finished_job(service)
+    artifact = keep(service, job.attempt_prefix + "model.pt2", tmp_path)
+    keep(service, job.attempt_prefix + "checkpoints/1.safetensors", tmp_path)
+    keep(service, f"{job.prefix}attempts/1/model.pt2", tmp_path)
+    collect(service.store, service.objects, job_retention=0)
+    assert [key for key in all_keys(service) if key.startswith("jobs/")] == [artifact]
+
+
+def test_a_dry_run_tells_what_would_go_and_removes_nothing(service: Service, tmp_path: Path) -> None:
+    """The same removals, with their reasons, in the dry run and in the run after it."""
+    job = finished_job(service)
+    keep(service, job.attempt_prefix + "model.pt2", tmp_path)
+    keep(service, "jobs/none/attempts/1/a", tmp_path)
+    before = all_keys(service)
+    told = collect(service.store, service.objects, job_retention=1e-6, dry_run=True)
+    assert all_keys(service) == before
+    assert {job.prefix, "jobs/none/"} <= {removal.prefix for removal in told}
+    assert all(removal.reason for removal in told)
+    assert collect(service.store, service.objects, job_retention=1e-6) == told
+    assert all_keys(service) == []

@@ -21,7 +21,7 @@ def migrate(url: str) -> None:
     database = Database(url, answer_seconds=None)
     try:
         with database.write() as connection:
-            database.lock_schema(connection)
+            database.lock(connection, "schema")
             _refuse_unknown(_revision(connection))
             config = _config()
             config.attributes["connection"] = connection

@@ -329,3 +329,14 @@ def test_request_ids_are_uuids() -> None:
     assert decode.decode_request_id("") == ""
     with pytest.raises(InvalidRequest):
         decode.decode_request_id("again")
+
+
+def test_no_job_runs_longer_than_the_server_allows() -> None:
+    """A job that does not say gets the limit as its own; one that asks for more is refused by its field."""
+    longest = {"max_epochs": 100, "default_threads": 1, "longest": 60.0}
+    assert decode.decode_spec(a_job(), **longest).max_duration == 60.0  # type: ignore[arg-type]
+    short = a_job(max_duration=Duration(seconds=59))
+    assert decode.decode_spec(short, **longest).max_duration == 59.0  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequest, match="at most 60 s") as refused:
+        decode.decode_spec(a_job(max_duration=Duration(seconds=61)), **longest)  # type: ignore[arg-type]
+    assert refused.value.violations[0].field == "job.max_duration"

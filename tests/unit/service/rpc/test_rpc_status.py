@@ -8,7 +8,7 @@ from google.rpc.code_pb2 import Code
 from grpc import StatusCode
 
 from npn_core.errors import CoreError, InfeasibleBudget, InvalidInput
-from npn_service.errors import InvalidRequest, NotFound, ServiceError
+from npn_service.errors import InvalidRequest, LimitExceeded, NotFound, Quota, ServiceError, Unavailable
 from npn_service.rpc.status import CODES, make_status, status_of
 
 # These end inside a worker process, as the job's error; no call raises them.
@@ -88,3 +88,21 @@ def test_long_texts_fit_into_headers() -> None:
 def test_short_texts_stay_as_they_are() -> None:
     """Texts within the limit are not touched."""
     assert make_status(3, "REASON", "x" * 1000).message == "x" * 1000
+
+
+def test_an_owners_limit_tells_its_numbers() -> None:
+    """QuotaFailure says whose limit and what to do, ErrorInfo what is allowed, there and asked."""
+    quota = Quota(owner="vision", what="queued_jobs", limit=5, used=5, asked=1)
+    status = status_of(LimitExceeded("wait", reason="QUEUED_JOBS_LIMIT", quota=quota))
+    info, failure = error_details_pb2.ErrorInfo(), error_details_pb2.QuotaFailure()
+    assert [status.details[0].Unpack(info), status.details[1].Unpack(failure)] == [True, True]
+    assert dict(info.metadata) == {"what": "queued_jobs", "limit": "5", "used": "5", "asked": "1"}
+    assert [(entry.subject, entry.description) for entry in failure.violations] == [("owner:vision", "wait")]
+
+
+def test_what_passes_by_itself_says_when_to_come_back() -> None:
+    """Every Unavailable carries a RetryInfo."""
+    status = status_of(Unavailable("full", reason="DISK_FULL", retry_seconds=30.0))
+    retry = error_details_pb2.RetryInfo()
+    assert status.details[1].Unpack(retry)
+    assert retry.retry_delay.seconds == 30
