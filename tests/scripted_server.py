@@ -41,8 +41,8 @@ class ScriptedServer(pb_grpc.CompressionServiceServicer):
     """Answers from what the test put into its attributes, and records every request.
 
     `faults` are statuses to answer a method with first; `streams` the scripts of consecutive watches; `job`
-    what GetJob and CreateJob answer; `files` what ReadObject serves; `cuts` after how many bytes consecutive
-    transfers break.
+    what GetJob and CreateJob answer, `logs` what GetJobLogs does; `files` what ReadObject serves; `cuts` after
+    how many bytes consecutive transfers break.
     """
 
     def __init__(self) -> None:
@@ -50,6 +50,7 @@ class ScriptedServer(pb_grpc.CompressionServiceServicer):
         self.faults: dict[str, deque[grpc.StatusCode]] = defaultdict(deque)
         self.streams: deque[list[Step]] = deque()
         self.job = job(pb.JOB_STATE_QUEUED, 1)
+        self.logs = pb.JobLogs()
         self.files: dict[str, bytes] = {}
         self.cuts: deque[int] = deque()
         self.uploads: dict[str, pb.Upload] = {}
@@ -75,6 +76,11 @@ class ScriptedServer(pb_grpc.CompressionServiceServicer):
     def _key(self, name: str, path: str) -> str:
         """Where the bytes of an upload's file are: under its name alone where it has one file."""
         return name if len(self.uploads[name].files) == 1 else f"{name}/{path}"
+
+    def GetJobLogs(self, request: Any, context: grpc.ServicerContext) -> pb.JobLogs:
+        """The logs of the test."""
+        self._note("GetJobLogs", request, context)
+        return self.logs
 
     def GetServerInfo(self, request: Any, context: grpc.ServicerContext) -> pb.ServerInfo:
         """The version tells nothing but that the call went through."""

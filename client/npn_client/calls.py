@@ -14,7 +14,7 @@ from . import decode, exporting, transfer
 from ._pb import pb
 from .connection import Connection
 from .errors import ClientError
-from .model import ArtifactFile, Event, JobSnapshot
+from .model import ArtifactFile, Event, JobLogs, JobSnapshot
 from .retry import Resumption
 from .spec import Architecture, Dataset, ModelArchive
 from .watching import SILENCE, WatchCursor
@@ -55,6 +55,11 @@ class Calls:
     def cancel_job(self, name: str) -> JobSnapshot:
         """Ask the job to stop."""
         return decode.snapshot(self.connection.call("CancelJob", pb.CancelJobRequest(name=name)))
+
+    def job_logs(self, name: str, attempt: int | None) -> JobLogs:
+        """What is kept of an attempt, of the newest where none is named."""
+        request = pb.GetJobLogsRequest(name=name, attempt=attempt or 0)
+        return decode.job_logs(self.connection.call("GetJobLogs", request))
 
     def delete_job(self, name: str) -> None:
         """Remove the finished job."""

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from ._pb import Message, Status, Timestamp, pb
+from ._pb import Duration, Message, Status, Timestamp, pb
 from .model import (
     ArchitectureInfo,
     ArchitectureParam,
@@ -19,6 +19,7 @@ from .model import (
     GroupPlan,
     GroupProgress,
     JobError,
+    JobLogs,
     JobSnapshot,
     JobState,
     Metric,
@@ -55,7 +56,7 @@ def snapshot(job: pb.Job) -> JobSnapshot:
         training=_training(job.training),
         labels=dict(job.labels),
         priority=job.priority,
-        max_duration=job.max_duration.ToTimedelta().total_seconds() if job.HasField("max_duration") else None,
+        max_duration=_seconds(job, "max_duration"),
         owner=job.owner,
         creator=job.creator,
         create_time=_time(job.create_time) if job.HasField("create_time") else None,
@@ -84,6 +85,18 @@ def event(response: pb.WatchJobResponse) -> Event | None:
             return Progressed(sequence=response.sequence, time=time, progress=_progress(response.progress))
         case _:
             return None
+
+
+def job_logs(message: pb.JobLogs) -> JobLogs:
+    """What is kept of an attempt."""
+    return JobLogs(
+        attempt=message.attempt,
+        start_time=_time(message.start_time) if message.HasField("start_time") else None,
+        end_time=_time(message.end_time) if message.HasField("end_time") else None,
+        cause=message.cause,
+        lines=tuple(message.lines),
+        curve=tuple(_progress(point) for point in message.curve),
+    )
 
 
 def plan(message: pb.Plan) -> Plan:
@@ -140,6 +153,11 @@ def server_info(message: pb.ServerInfo) -> ServerInfo:
         max_upload_bytes=message.limits.max_upload_bytes,
         max_files_per_upload=message.limits.max_files_per_upload,
         max_epochs=message.limits.max_epochs,
+        max_running_jobs=message.limits.max_running_jobs,
+        max_queued_jobs=message.limits.max_queued_jobs,
+        max_stored_bytes=message.limits.max_stored_bytes,
+        max_job_duration=_seconds(message.limits, "max_job_duration"),
+        job_retention=_seconds(message.limits, "job_retention"),
         features=tuple(message.features),
         estimators=tuple(message.estimators),
     )
@@ -160,7 +178,6 @@ def _progress(message: pb.Progress) -> Progress:
         GroupProgress(name=group.name, size=group.size, active=group.active, entropy=group.entropy)
         for group in message.groups
     )
-    has_time_left = message.HasField("time_left")
     return Progress(
         step=message.step,
         steps=message.steps,
@@ -173,7 +190,7 @@ def _progress(message: pb.Progress) -> Progress:
         costs=tuple(costs),
         groups=tuple(groups),
         samples_per_second=message.samples_per_second,
-        time_left=message.time_left.ToTimedelta().total_seconds() if has_time_left else None,
+        time_left=_seconds(message, "time_left"),
         time=_time(message.time) if message.HasField("time") else None,
         warning=message.warning,
     )
@@ -237,6 +254,13 @@ def _metrics(messages: Iterable[pb.Metric]) -> dict[str, Metric]:
 
 def _present(message: Message, names: str) -> dict[str, Any]:
     return {name: getattr(message, name) for name in names.split() if message.HasField(name)}
+
+
+def _seconds(message: Message, name: str) -> float | None:
+    if not message.HasField(name):
+        return None
+    length: Duration = getattr(message, name)
+    return length.ToTimedelta().total_seconds()
 
 
 def _member(enum: type[_Known], name: str) -> _Known:

@@ -13,6 +13,7 @@ from .model import (
     Cost,
     Event,
     JobError,
+    JobLogs,
     JobSnapshot,
     JobState,
     Metric,
@@ -35,6 +36,9 @@ class JobCalls(Protocol):
 
     def cancel_job(self, name: str) -> JobSnapshot:
         """Ask the job to stop."""
+
+    def job_logs(self, name: str, attempt: int | None) -> JobLogs:
+        """What is kept of an attempt."""
 
     def delete_job(self, name: str) -> None:
         """Remove the finished job."""
@@ -197,6 +201,13 @@ class Job(JobView):
         """Ask the job to stop: at once when queued, within seconds when running."""
         self._replace(self._calls.cancel_job(self.name))
         return self
+
+    def logs(self, attempt: int | None = None) -> JobLogs:
+        """The last log lines and the curve of an attempt (from 1), of the newest one by default.
+
+        Raises NotFound for an attempt that was not made.
+        """
+        return self._calls.job_logs(self.name, attempt)
 
     def delete(self) -> None:
         """Remove the job, which must be done, and its artifact."""

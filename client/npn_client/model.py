@@ -222,6 +222,22 @@ class JobSnapshot:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class JobLogs:
+    """What is kept of how an attempt went.
+
+    `cause` and `lines`, its last log lines, are there where it did not succeed; `curve` is its progress, thinned,
+    until the job SUCCEEDED (then metrics.jsonl of the artifact has it).  `attempt` is 0 before the first one.
+    """
+
+    attempt: int
+    start_time: datetime | None
+    end_time: datetime | None
+    cause: str
+    lines: tuple[str, ...]
+    curve: tuple[Progress, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StateChanged:
     """The first event of a watch, and one for every change of state: the whole job."""
 
@@ -265,12 +281,21 @@ class ArchitectureInfo:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerInfo:
-    """Version, limits and features of a server."""
+    """Version, limits and features of a server.
+
+    `max_running_jobs`, `max_queued_jobs` and `max_stored_bytes` (objects, open uploads, artifacts) are of each
+    owner, 0 where there is no limit; `max_job_duration` and `job_retention` are in seconds, None likewise.
+    """
 
     version: str
     max_message_bytes: int
     max_upload_bytes: int
     max_files_per_upload: int
     max_epochs: int
+    max_running_jobs: int = 0
+    max_queued_jobs: int = 0
+    max_stored_bytes: int = 0
+    max_job_duration: float | None = None
+    job_retention: float | None = None
     features: tuple[str, ...] = field(default=())
     estimators: tuple[str, ...] = field(default=())

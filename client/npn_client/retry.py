@@ -15,6 +15,7 @@ IDEMPOTENT = frozenset(
     {
         "CreateJob",
         "GetJob",
+        "GetJobLogs",
         "ListJobs",
         "CancelJob",
         "ListArchitectures",

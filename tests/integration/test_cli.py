@@ -303,3 +303,28 @@ def test_interrupt_on_a_terminal_asks(
         process.wait()
         os.close(controller)
     assert bool(scripted.requests["CancelJob"]) is cancelled
+
+
+def test_logs(scripted: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines and curve of an attempt, for people and as one document."""
+    point = pb.Progress(step=1000, epoch=2, stage=pb.STAGE_DENSE, loss=0.5)
+    point.metrics.add(name="validation_accuracy", value=0.875)
+    scripted.logs = pb.JobLogs(attempt=2, cause="it diverged", lines=["stage dense [1]"], curve=[point] * 50)
+    scripted.logs.end_time.FromSeconds(1)
+    assert npn("logs", "1", "--attempt", "2") == 0
+    out = capsys.readouterr().out
+    assert "attempt 2 of jobs/1: it diverged" in out
+    assert "stage dense [1]" in out
+    assert out.count("87.50 %") == 20
+    assert scripted.requests["GetJobLogs"][0].attempt == 2
+    assert npn("logs", "1", "--json") == 0
+    (document,) = documents(capsys)
+    assert (document["type"], document["job"], document["lines"]) == ("logs", "jobs/1", ["stage dense [1]"])
+    assert len(document["curve"]) == 50
+    assert document["curve"][0]["metrics"]["validation_accuracy"]["value"] == 0.875
+
+
+def test_logs_before_the_first_attempt(scripted: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """A job that waits has none, which is no error."""
+    assert npn("logs", "1") == 0
+    assert "has had no attempt yet" in capsys.readouterr().out

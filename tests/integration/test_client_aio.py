@@ -106,3 +106,16 @@ def test_errors(scripted: ScriptedServer) -> None:
                 await waiting
 
     asyncio.run(run())
+
+
+def test_logs(scripted: ScriptedServer) -> None:
+    """What is kept of an attempt, of the newest by default."""
+    scripted.logs = pb.JobLogs(attempt=1, lines=["one"], curve=[pb.Progress(step=3)])
+
+    async def run() -> None:
+        async with AsyncClient(scripted.address) as client:
+            kept = await (await client.get_job("1")).logs()
+            assert (kept.attempt, kept.lines, kept.curve[0].step) == (1, ("one",), 3)
+
+    asyncio.run(run())
+    assert scripted.requests["GetJobLogs"][0].attempt == 0

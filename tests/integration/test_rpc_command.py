@@ -1,5 +1,6 @@
 """The `npn-server` command: what it refuses to start with, and migrate."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -9,7 +10,10 @@ from pathlib import Path
 import pytest
 from server_process import ServerProcess
 
+from npn_service.errors import StartupError
 from npn_service.jobs.migrations import check_schema
+from npn_service.main import _run
+from npn_service.settings import Settings
 
 
 def run(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -58,3 +62,15 @@ def test_a_port_is_not_shared(tmp_path: Path, start_server: Callable[..., Server
     ended = run(tmp_path, listen=first.address, metrics_listen="", workers="0")
     assert ended.returncode == 2
     assert first.address in ended.stderr
+
+
+def test_a_server_whose_grpc_ended_does_not_live_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends with one message, so that whoever keeps it running starts it again."""
+
+    async def ended(self: object, timeout: float | None = None) -> bool:
+        return True
+
+    monkeypatch.setattr("grpc.aio._server.Server.wait_for_termination", ended)
+    settings = Settings(listen="127.0.0.1:0", metrics_listen="", data_dir=tmp_path / "data", workers=0)
+    with pytest.raises(StartupError, match="start the server again"):
+        asyncio.run(_run(settings, None))

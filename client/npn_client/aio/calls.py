@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from npn_client import decode, exporting, transfer
 from npn_client._pb import pb
 from npn_client.errors import ClientError
-from npn_client.model import ArtifactFile, Event, JobSnapshot
+from npn_client.model import ArtifactFile, Event, JobLogs, JobSnapshot
 from npn_client.retry import Resumption
 from npn_client.spec import Architecture, Dataset, ModelArchive
 from npn_client.watching import SILENCE, WatchCursor
@@ -42,6 +42,11 @@ class AsyncCalls:
     async def cancel_job(self, name: str) -> JobSnapshot:
         """Ask the job to stop."""
         return decode.snapshot(await self.connection.call("CancelJob", pb.CancelJobRequest(name=name)))
+
+    async def job_logs(self, name: str, attempt: int | None) -> JobLogs:
+        """What is kept of an attempt, of the newest where none is named."""
+        request = pb.GetJobLogsRequest(name=name, attempt=attempt or 0)
+        return decode.job_logs(await self.connection.call("GetJobLogs", request))
 
     async def delete_job(self, name: str) -> None:
         """Remove the finished job."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from npn_client.job import JobView, ResultView
-from npn_client.model import ArtifactFile, Event, JobSnapshot, Outcome
+from npn_client.model import ArtifactFile, Event, JobLogs, JobSnapshot, Outcome
 
 
 class AsyncJobCalls(Protocol):
@@ -22,6 +22,9 @@ class AsyncJobCalls(Protocol):
 
     async def cancel_job(self, name: str) -> JobSnapshot:
         """Ask the job to stop."""
+
+    async def job_logs(self, name: str, attempt: int | None) -> JobLogs:
+        """What is kept of an attempt."""
 
     async def delete_job(self, name: str) -> None:
         """Remove the finished job."""
@@ -77,6 +80,10 @@ class AsyncJob(JobView):
         """Ask the job to stop."""
         self._replace(await self._calls.cancel_job(self.name))
         return self
+
+    async def logs(self, attempt: int | None = None) -> JobLogs:
+        """The last log lines and the curve of an attempt, of the newest one by default."""
+        return await self._calls.job_logs(self.name, attempt)
 
     async def delete(self) -> None:
         """Remove the job, which must be done, and its artifact."""

@@ -185,6 +185,25 @@ def cancel(session: Session, *, job: str) -> None:
 
 @npn.command()
 @click.argument("job")
+@click.option("--attempt", type=click.IntRange(1), help="From 1; the newest by default.")
+@connected
+def logs(session: Session, *, job: str, attempt: int | None) -> None:
+    """Show how an attempt at JOB went: its last log lines where it ended badly, and its curve."""
+    with session.connect() as client:
+        handle = client.get_job(job)
+        kept = handle.logs(attempt)
+    if session.json:
+        click.echo(documents.line("logs", kept, job=handle.name))
+        return
+    session.console.print(text.attempt(handle.snapshot, kept), markup=False)
+    for line in kept.lines:
+        session.console.print(line, markup=False, soft_wrap=True)
+    if kept.curve:
+        session.console.print(tables.curve(kept.curve))
+
+
+@npn.command()
+@click.argument("job")
 @connected
 def delete(session: Session, *, job: str) -> None:
     """Remove JOB, which must be done, and its artifact."""

@@ -6,6 +6,7 @@
     plan          what a job would come to (`--dry-run`): the fields of `npn_client.Plan`
     artifact      downloaded files: `job`, `folder`, `paths`
     architecture  a network of the catalogue: the fields of `npn_client.ArchitectureInfo`
+    logs          what is kept of an attempt: `job` and the fields of `npn_client.JobLogs`
     deleted       a job that was deleted: `job`
     error         why the command failed: `error` (class), `reason`, `message`, `violations`, `exit_code`
 

@@ -1,16 +1,18 @@
 """Tables for the terminal: results, plans, jobs, the catalogue."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich import box
 from rich.table import Table
 
 from npn_client.job import Job
-from npn_client.model import ArchitectureInfo, JobSnapshot, Metric, Outcome, Plan, Unpruned
+from npn_client.model import ArchitectureInfo, JobSnapshot, Metric, Outcome, Plan, Progress, Unpruned
 
 from . import text
+
+_CURVE_ROWS = 20
 
 
 def result(outcome: Outcome, title: str) -> Table:
@@ -99,6 +101,25 @@ def jobs(listed: Iterable[Job]) -> Table:
             text.budget(snapshot.budget).removeprefix("at most "),
             _short_progress(snapshot),
             created,
+        )
+    return table
+
+
+def curve(points: Sequence[Progress]) -> Table:
+    """Loss and metrics along the training: some points of a long curve, the first and the last among them."""
+    table = _table(None)
+    names = list(dict.fromkeys(name for point in points for name in point.metrics))
+    for heading in ("step", "stage", "epoch", "loss", *map(text.metric_name, names)):
+        table.add_column(heading, justify="left" if heading == "stage" else "right")
+    rows = min(len(points), _CURVE_ROWS)
+    for row in range(rows):
+        point = points[row * (len(points) - 1) // max(rows - 1, 1)]
+        table.add_row(
+            f"{point.step:,}",
+            text.STAGE_NAMES.get(point.stage, ""),
+            f"{point.epoch}",
+            f"{point.loss:.4g}",
+            *(text.metric(point.metrics.get(name)) for name in names),
         )
     return table
 

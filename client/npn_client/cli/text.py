@@ -1,6 +1,6 @@
 """Numbers and names as people read them."""
 
-from npn_client.model import CostProgress, JobSnapshot, JobState, Metric, Progress, Stage
+from npn_client.model import CostProgress, JobLogs, JobSnapshot, JobState, Metric, Progress, Stage
 from npn_client.spec import Architecture, Budget
 
 COST_NAMES = {"params": "parameters", "macs": "multiply-adds", "bytes": "bytes"}
@@ -64,6 +64,14 @@ def title(job: JobSnapshot, dataset: str) -> str:
     if isinstance(job.model, Architecture):
         model = " ".join([model, *(f"{key}={value}" for key, value in sorted(job.model.params.items()))])
     return " · ".join(part for part in (f"{model} on {dataset}", budget(job.budget)) if part)
+
+
+def attempt(job: JobSnapshot, kept: JobLogs) -> str:
+    """`attempt 2 of jobs/ID, failed: y_train holds 11`."""
+    if not kept.attempt:
+        return f"{job.name} has had no attempt yet"
+    end = "still running" if kept.end_time is None else kept.cause or "succeeded"
+    return f"attempt {kept.attempt} of {job.name}: {end}"
 
 
 def epoch(progress: Progress) -> str:
