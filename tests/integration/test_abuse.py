@@ -1,0 +1,45 @@
+"""Callers that make mistakes or mean harm: the server answers as documented, and goes on as before."""
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from abuse import ELSEWHERE, abuse, documented, faults, launch_victim
+from abuse.raw import GOAWAY, frame, hello
+from server_process import ServerProcess
+from wire import SECONDS
+
+REQUESTS = 2000
+
+
+@pytest.mark.timeout(900)  # half a minute on a machine that does nothing else
+def test_two_thousand_requests_of_every_bad_kind(
+    start_server: Callable[..., ServerProcess], tmp_path: Path
+) -> None:
+    """Documented codes alone, every reason in reach, a fifth OK, no traceback in the log, no process lost."""
+    victim = launch_victim(start_server, tmp_path)
+    tally = abuse(victim, REQUESTS, number=1)
+    assert tally.requests >= REQUESTS
+    assert not faults(victim, tally), tally.tell()
+    assert psutil.Process(victim.server.process.pid).num_fds() < 500
+    assert victim.server.stop() == 0
+
+
+def test_strangers_write_nothing_into_the_log(start_server: Callable[..., ServerProcess]) -> None:
+    """What a peer says when it leaves does not become a line of ours."""
+    server = start_server(workers="0")
+    host, _, port = server.address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=SECONDS) as peer:
+        peer.sendall(hello() + frame(GOAWAY, 0, 0, bytes(8) + b'\n{"event": "forged"}\n'))
+        peer.shutdown(socket.SHUT_WR)
+        while peer.recv(1 << 16):  # until the server has read all of it and hangs up
+            pass
+    assert server.stop() == 0
+    assert "forged" not in server.log.read_text()
+
+
+def test_every_reason_elsewhere_is_documented() -> None:
+    """The list of what is out of reach names reasons that exist."""
+    assert set(ELSEWHERE) <= set().union(*documented().values())
