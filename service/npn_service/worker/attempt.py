@@ -98,6 +98,7 @@ class Attempt:
 
     def _work(self) -> Ending:
         """Have the worker run the job; returns how that ended."""
+        _log.info("attempt.fetching")
         max_duration, limits = self._job.spec.max_duration, self._service.limits
         vigil = Vigil(pid=self._child.pid, max_duration=max_duration, limits=limits)
         with closing(self._fetching()) as fetching:
@@ -226,9 +227,12 @@ class Attempt:
                 case Reported(progress=progress):
                     self._service.observer.progress_made(self._job, progress)
                     self._log.follow(progress)
+                    if progress.stage is not self._stage:
+                        _log.info("attempt.stage", stage=progress.stage.value, step=progress.step)
                     self._unrecorded, self._stage = progress, progress.stage
                     vigil.moved()
                 case Checkpointed() as made:
+                    _log.info("checkpoint.made", step=made.step, stage=self._stage and self._stage.value)
                     uploads.offer(made)
                 case CheckpointFailed(step=step, cause=cause):
                     _log.warning("checkpoint.not_written", step=step, cause=cause)
@@ -284,7 +288,9 @@ class Attempt:
                 self._record_progress()
                 ending = self._upload(ending)
             self._keep_log(ending)
+            _log.info("attempt.committing", ending=type(ending).__name__.lower())
             job = self._commit(ending)
+            _log.info("attempt.committed", state=job.state.name)
         except LostLease:
             self._discard()
             raise
@@ -305,6 +311,7 @@ class Attempt:
 
     def _upload(self, finished: Finished) -> Ending:
         """Store the artifact under the attempt's prefix, where nobody looks before the commit."""
+        _log.info("attempt.uploading", files=len(finished.files))
         for file in finished.files:
             source = self._output / file.path
             if not source.resolve().is_relative_to(self._output.resolve()) or not source.is_file():

@@ -99,6 +99,7 @@ class CheckpointUploads:
     def _publish(self, made: Checkpointed) -> None:
         """Store its files, have the job point at them, and only then remove what it pointed at before."""
         checkpoint = Checkpoint(attempt=self._job.attempt, step=made.step, files=made.files)
+        _log.info("checkpoint.storing", step=made.step)
         for file in made.files:
             source = self._folder / str(made.step) / file.path
             if source.resolve().parent != (self._folder / str(made.step)).resolve():

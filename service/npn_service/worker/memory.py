@@ -10,7 +10,10 @@ _CGROUPS: Final = Path("/sys/fs/cgroup")
 
 
 def tree_bytes(pid: int) -> int:
-    """Resident memory of a process and of all that it started, in bytes; 0 when it is gone."""
+    """Memory that a process and all that it started have of their own, in bytes; 0 when it is gone.
+
+    Without mapped files, such as a dataset larger than memory: the kernel takes those back when it needs room.
+    """
     try:
         root = psutil.Process(pid)
         processes = [root, *root.children(recursive=True)]
@@ -19,7 +22,8 @@ def tree_bytes(pid: int) -> int:
     total = 0
     for process in processes:
         with suppress(psutil.Error):  # it ended since
-            total += process.memory_info().rss
+            memory = process.memory_info()
+            total += memory.rss - getattr(memory, "shared", 0)  # Linux tells; elsewhere they count
     return total
 
 
