@@ -45,7 +45,7 @@ class Kills:
         """Kill what the line gives a reason to kill."""
         if line.event == "checkpoint.recorded":
             self.lives[line.job] = 0
-        for place in (name for name, where in PLACES.items() if _is_at(line, *where)):
+        for place in (name for name in PLACES if is_at(line, name)):
             if (
                 self.worker[place] > 0
                 and self.lives[line.job] < SPARED_AFTER
@@ -69,7 +69,9 @@ class Kills:
         self.landed[victim, place] += 1
 
 
-def _is_at(line: Line, event: str, fields: dict[str, str]) -> bool:
+def is_at(line: Line, place: str) -> bool:
+    """Whether a line says that its attempt has come there."""
+    event, fields = PLACES[place]
     return line.event == event and all(line.fields.get(name) == value for name, value in fields.items())
 
 
@@ -123,11 +125,19 @@ def check(cluster: Cluster, jobs: Sequence[Job], undisturbed: dict[str, str]) ->
     )
     assert commits == {job.name.removeprefix("jobs/"): 1 for job in jobs}
     assert cluster.query("SELECT * FROM attempts WHERE end_time IS NULL") == []
-    for job in jobs:
-        published = f"{job.name}/attempts/{job.snapshot.attempt}/"
-        left = [key for key in cluster.keys(f"{job.name}/") if not key.startswith(published)]
-        assert not left, left
-        assert not [key for key in cluster.keys(published) if "/checkpoints/" in key]
+    deadline = time.monotonic() + 60
+    while left := [key for job in jobs for key in _left_over(cluster, job)]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.5)
+
+
+def _left_over(cluster: Cluster, job: Job) -> list[str]:
+    """Keys of a job that are not its artifact: dead attempts', checkpoints'."""
+    assert job.snapshot.result is not None
+    published = {
+        f"{job.name}/attempts/{job.snapshot.attempt}/{file.path}" for file in job.snapshot.result.files
+    }
+    return [key for key in cluster.keys(f"{job.name}/") if key not in published]
 
 
 def hashes_of(job: Job) -> dict[str, str]:

@@ -1,0 +1,153 @@
+"""S3 and PostgreSQL away in the middle of a job: no attempt is spent, and nothing that has happened is lost."""
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+from batch import Kills, check, follow, hashes_of, is_at, submit, write_clouds
+from cluster import Cluster
+from postgres_server import PostgresServer
+from s3_server import S3Server
+
+from npn_client import Client, Job, Unavailable
+
+PEACE = Kills(Counter(), Counter())
+# What is promised is 2 seconds; a busy machine takes some more to say what it decided in time.
+ANSWER_SECONDS = 6.0
+
+
+@contextmanager
+def outage(dependency: S3Server | PostgresServer, how: str) -> Iterator[None]:
+    """Refused connections, or connections that nobody serves."""
+    begin, end = {
+        (S3Server, "refused"): ("stop_proxy", "start_proxy"),
+        (S3Server, "hung"): ("pause_proxy", "resume_proxy"),
+        (PostgresServer, "refused"): ("stop", "start"),
+        (PostgresServer, "hung"): ("freeze", "thaw"),
+    }[type(dependency), how]
+    getattr(dependency, begin)()
+    try:
+        yield
+    finally:
+        getattr(dependency, end)()
+
+
+def wait_for(cluster: Cluster, place: str, job: Job) -> None:
+    """Until the log says that the job has come there."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        for line in cluster.lines():
+            if line.job == job.name and is_at(line, place):
+                return
+        time.sleep(0.002)
+    raise AssertionError(f"{job.name} never came to {place}")
+
+
+def is_refused_at_once(call: Callable[[], Any]) -> None:
+    """UNAVAILABLE, in time."""
+    asked = time.monotonic()
+    with pytest.raises(Unavailable):
+        call()
+    assert time.monotonic() - asked < ANSWER_SECONDS
+
+
+def ride_out(
+    cluster: Cluster, dataset: Path, place: str, away: Any, during: Callable[[Client, Job], None]
+) -> None:
+    """An undisturbed job, and one whose dependency goes `away` when it comes to `place`."""
+    write_clouds(dataset)
+    with Client(cluster.address, timeout=120) as client, Client(cluster.address, timeout=8) as hurried:
+        (calm,) = follow(cluster, submit(client, dataset, 1), PEACE, seconds=600)
+        (job,) = submit(client, dataset, 1)
+        wait_for(cluster, place, job)
+        with away:
+            during(hurried, calm)
+        follow(cluster, [job], PEACE, seconds=600)
+        assert job.snapshot.attempt == 1
+        check(cluster, [calm, job], hashes_of(calm))
+    cluster.stop()
+
+
+SHORT = [("refused", "checkpoint")]
+LONG = [
+    pair
+    for pair in itertools.product(("refused", "hung"), ("data", "checkpoint", "upload"))
+    if pair not in SHORT
+]
+
+
+def marked(pairs: list[tuple[str, str]], seconds: float, *marks: Any) -> list[Any]:
+    """Parameters of one length."""
+    return [
+        pytest.param(*pair, seconds, marks=marks, id=f"{pair[0]}-{pair[1]}-{seconds:g}") for pair in pairs
+    ]
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    ("how", "place", "seconds"), [*marked(SHORT, 8), *marked(SHORT + LONG, 60, pytest.mark.slow)]
+)
+def test_s3_is_away(
+    start_cluster: Callable[..., Cluster],
+    s3_server: S3Server,
+    tmp_path: Path,
+    how: str,
+    place: str,
+    seconds: float,
+) -> None:
+    """Jobs can be looked at, watched and cancelled meanwhile; what needs objects says to try again."""
+
+    def during(client: Client, calm: Job) -> None:
+        began = time.monotonic()
+        assert client.get_job(calm.name).done
+        assert list(client.list_jobs())
+        assert next(client.get_job(calm.name).watch())
+        is_refused_at_once(lambda: client.get_job(calm.name).result(timeout=5).download(tmp_path / "out"))
+        time.sleep(max(0.0, seconds - (time.monotonic() - began)))
+
+    ride_out(start_cluster(), tmp_path / "clouds.npz", place, outage(s3_server, how), during)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("how", ["refused", "hung"])
+def test_postgres_restarts_five_times(
+    start_cluster: Callable[..., Cluster], postgres: PostgresServer, tmp_path: Path, how: str
+) -> None:
+    """A job trains on through five outages that end before its lease does."""
+
+    def during(client: Client, calm: Job) -> None:
+        for number in range(5):
+            with outage(postgres, how):
+                is_refused_at_once(lambda: client.get_job(calm.name))
+                time.sleep(3.0)
+            time.sleep(2.0 + number / 2)
+
+    ride_out(start_cluster(lease_seconds="30"), tmp_path / "clouds.npz", "dense", nullcontext(), during)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_drain_under_load(start_cluster: Callable[..., Cluster], tmp_path: Path) -> None:
+    """SIGTERM: exit code 0 within the grace period, and another server goes on where the first was."""
+    dataset = tmp_path / "clouds.npz"
+    write_clouds(dataset)
+    cluster = start_cluster(2, grace_seconds="20")
+    with Client(cluster.running[1].address, timeout=120) as client:
+        (calm,) = follow(cluster, submit(client, dataset, 1), PEACE, seconds=600)
+        batch = submit(client, dataset, 6)
+        for job in batch[:2]:
+            wait_for(cluster, "plastic", job)
+        asked = time.monotonic()
+        assert cluster.running[0].stop() == 0
+        assert time.monotonic() - asked < 30.0
+        cluster.running[0] = cluster.running[1]
+        follow(cluster, batch, PEACE, seconds=900)
+        check(cluster, [calm, *batch], hashes_of(calm))
+        lost = cluster.query("SELECT cause FROM attempts WHERE outcome = 'released'")
+        assert all("shut down" in cause for (cause,) in lost)
