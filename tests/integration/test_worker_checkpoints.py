@@ -106,6 +106,7 @@ def test_a_drain_ends_within_its_grace(lab: Lab) -> None:
     dispatcher = lab.dispatcher(limits=WorkerLimits(checkpoint_seconds=0.1, grace_seconds=1.0))
     job = lab.create("count-stop")
     wait_until(lambda: (found := lab.get(job).checkpoint) is not None and found.step >= 20)
+    time.sleep(2.0)  # it has come to the step that does not end
     asked = time.monotonic()
     dispatcher.drain()
     assert 1.0 <= time.monotonic() - asked < 20.0
