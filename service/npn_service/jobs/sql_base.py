@@ -175,8 +175,10 @@ def _left_behind(job: Job, target: State) -> list[str]:
         left.discard(kept.attempt)
     if target is not State.SUCCEEDED:
         return [job.prefix_of(attempt) for attempt in sorted(left)]
-    checkpoints = [f"{job.attempt_prefix}checkpoints/"] if kept is not None else []
-    return checkpoints + [job.prefix_of(attempt) for attempt in sorted(left - {job.attempt})]
+    # Also where the job points at none: what an outage cut off may lie there.
+    return [f"{job.attempt_prefix}checkpoints/"] + [
+        job.prefix_of(attempt) for attempt in sorted(left - {job.attempt})
+    ]
 
 
 def job_of(row: sa.Row[Any]) -> Job:
