@@ -55,6 +55,7 @@ def ask(lab: Lab, answer: Inspected | None, *, validate_only: bool = False) -> p
         carrying=blocking,
         wake=lambda: None,
         max_epochs=100,
+        longest=None,
         default_threads=1,
     )
     job = pb.Job(

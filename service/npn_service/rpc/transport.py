@@ -10,8 +10,9 @@ KEEPALIVE_TIMEOUT_SECONDS = 20.0
 MIN_PING_SECONDS = 10.0
 # TCP connections that never become HTTP/2 end after this time.
 HANDSHAKE_SECONDS = 10.0
-# Calls and watches at a time on one connection; more of them wait at the client.
-STREAMS_PER_CONNECTION = 256
+# Calls and watches at a time on one connection.  More of them wait at the client, or are reset (UNAVAILABLE) where
+# it opened them before it knew; so it is well above what one client does.
+STREAMS_PER_CONNECTION = 1024
 
 
 def server_options(settings: Settings) -> list[tuple[str, int]]:
