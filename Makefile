@@ -3,13 +3,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check wheel protos install
+.PHONY: demo test chaos check wheel image protos install
 
 demo: $(INSTALLED)
 	$(BIN)/python scripts/demo.py
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+# Kills and outages in their long form: hours.  `make test` has a short one.
+chaos: $(INSTALLED)
+	$(BIN)/python -m pytest tests/chaos -m slow
+
+image: $(INSTALLED)
+	scripts/build_image
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
