@@ -30,6 +30,11 @@ def fits(cost: Cost, budget: Budget) -> bool:
     return all(getattr(cost, kind) <= limit for kind, limit in budget.limits.items())
 
 
+def halvings(dense: Cost, budget: Budget) -> float:
+    """How often the budget halves the cost of the whole network: log2(cost / limit), of the limit that asks most."""
+    return max(math.log2(getattr(dense, kind) / limit) for kind, limit in budget.limits.items())
+
+
 def smallest_mask(model: CostModel, round_to: int = 1) -> Tensor:
     """A mask of as few units as make a network: (G,) bool; one along every axis, `round_to` in every group."""
     none = torch.zeros(model.coupling.size, dtype=torch.bool)

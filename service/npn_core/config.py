@@ -61,20 +61,21 @@ class Budget:
 class KSchedule:
     """The plasticity k over the stages: infinite in stage 1, `start` to `end` in stage 2, hard in stage 3.
 
-    Fractions are of all epochs; what is left is stage 3.
+    Fractions are of all epochs; what is left is stage 3.  None leaves them to the method (`schedule.Schedule.of`).
     """
 
-    dense_fraction: float = 0.2
-    plastic_fraction: float = 0.3
+    dense_fraction: float | None = None
+    plastic_fraction: float | None = None
     start: float = 2.0
     end: float = 40.0
 
     def __post_init__(self) -> None:
         for name in ("dense_fraction", "plastic_fraction"):
             value = getattr(self, name)
-            _require(0 <= value <= 1, f"training.k.{name}", f"{name} is {value}; it must be between 0 and 1")
+            ok = value is None or 0 <= value <= 1
+            _require(ok, f"training.k.{name}", f"{name} is {value}; it must be between 0 and 1")
         _require(
-            self.dense_fraction + self.plastic_fraction <= 1,
+            (self.dense_fraction or 0) + (self.plastic_fraction or 0) <= 1,
             "training.k",
             "dense_fraction and plastic_fraction add up to more than 1",
         )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .artifact import Exported, OutputFile, export_model, write_documents
-from .budget import check_feasible
+from .budget import check_feasible, halvings
 from .catalogue import resolve_params
 from .checkpoint import resumed
 from .config import Budget, CatalogueModel, Model, Training
@@ -268,7 +268,7 @@ def _warnings(dense: Cost, budget: Budget, training: Training) -> tuple[str, ...
         for kind, limit in budget.limits.items()
         if limit >= getattr(dense, kind)
     ]
-    schedule = Schedule.of(training.epochs, training.k)
+    schedule = Schedule.of(training.epochs, training.k, halvings(dense, budget))
     if schedule.dense == 0 or schedule.plastic == schedule.dense or schedule.epochs == schedule.plastic:
         warnings.append(f"{training.epochs} epochs are too few for all three stages; use at least 4")
     return tuple(warnings)

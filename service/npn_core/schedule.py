@@ -8,6 +8,11 @@ from .progress import Stage
 
 K_HOLD = 0.5  # the share of stage 2 in which k stays at its start, while units are sorted out
 
+# Shares of all epochs.  Gates are noise to the weights: stage 2 is as short as the way to the budget allows.
+UNTIL_HARDENED = 0.5
+PLASTIC_PER_HALVING = 0.1
+PLASTIC_LONGEST = 0.3
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Schedule:
@@ -20,11 +25,17 @@ class Schedule:
     k_end: float
 
     @classmethod
-    def of(cls, epochs: int, k: KSchedule) -> "Schedule":
-        """Fractions rounded to whole epochs."""
-        dense = round(epochs * k.dense_fraction)
-        plastic = round(epochs * (k.dense_fraction + k.plastic_fraction))
-        return cls(epochs=epochs, dense=dense, plastic=plastic, k_start=k.start, k_end=k.end)
+    def of(cls, epochs: int, k: KSchedule, halvings: float) -> "Schedule":
+        """Fractions of `k`, or the method's, rounded to whole epochs.
+
+        `halvings`: how often the budget halves the cost of the whole network, log2(cost / limit).
+        """
+        dense, plastic = _fractions(k, halvings)
+        hardened = round(epochs * (dense + plastic))
+        begin = round(epochs * dense)
+        if k.plastic_fraction is None:
+            begin = max(0, min(begin, hardened - 1))
+        return cls(epochs=epochs, dense=begin, plastic=hardened, k_start=k.start, k_end=k.end)
 
     @property
     def stage_epochs(self) -> dict[Stage, int]:
@@ -45,6 +56,15 @@ class Schedule:
         """k at `progress` in [0, 1] of stage 2: held at its start, then growing at a constant rate."""
         rise = max(0.0, progress - K_HOLD) / (1 - K_HOLD)
         return self.k_start * math.pow(self.k_end / self.k_start, rise)
+
+
+def _fractions(k: KSchedule, halvings: float) -> tuple[float, float]:
+    """The shares of stages 1 and 2."""
+    plastic = k.plastic_fraction
+    if plastic is None:
+        plastic = min(PLASTIC_PER_HALVING * max(halvings, 1.0), PLASTIC_LONGEST, 1 - (k.dense_fraction or 0))
+    dense = k.dense_fraction
+    return max(0.0, UNTIL_HARDENED - plastic) if dense is None else dense, plastic
 
 
 def half_cosine(progress: float, last: float = 0.0) -> float:

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 import torch
 from torch import Tensor, fx
 
-from .budget import Hardened, expected_costs, harden, uniform_probability
+from .budget import Hardened, expected_costs, halvings, harden, uniform_probability
 from .config import Budget, Training
 from .cost import CostModel
 from .data import Batch, Data, steps_per_epoch
@@ -36,8 +36,10 @@ from .state import PHI_CENTER, PHI_LIMIT, Hardening, LoopState
 from .step import BATCHES_TRACKED, Evaluation, Sliced, gate_step
 from .surgery import compact, without_gates
 
-# Learning rates as factors of `Training.lr`: stage 1 ends lower, for a better teacher; the compact network of
-# stage 3 begins higher, since fewer weights take larger steps.
+# Learning rates as factors of `Training.lr`: stage 1 ends lower, for a better teacher, and begins higher where
+# a new network has BatchNorm, which bears it; the compact network of stage 3 begins higher, since fewer weights take
+# larger steps.
+DENSE_FIRST_NORMED = 3.0
 DENSE_LAST = 0.1
 FINE_TUNE_FIRST = 3.0
 PHI_SPREAD = 0.7
@@ -90,7 +92,8 @@ class Trainer:
         self.costs, self.data, self.objective = costs, data, objective
         self.budget, self.training, self.trained = budget, training, trained
         self.should_stop, self.keeper = should_stop, keeper
-        self.schedule = Schedule.of(training.epochs, training.k)
+        whole = costs.count(torch.ones(network.coupling.size, dtype=torch.bool))
+        self.schedule = Schedule.of(training.epochs, training.k, halvings(whole, budget))
         self.estimator = ESTIMATORS[training.estimator]
         self.steps = steps_per_epoch(len(data.train), training.batch_size)
         self.state = LoopState.fresh(network, budget, training, self.schedule, self.steps)
@@ -204,7 +207,9 @@ class Trainer:
         if state.epoch == self.schedule.dense - 1:
             state.saliency.add(gate_gradients(network, evaluation.updates))
         if self.objective.kind != "distill":
-            state.adam.step(evaluation.updates, self.training.lr * half_cosine(progress, last=DENSE_LAST))
+            first = DENSE_FIRST_NORMED if self.normed and not self.trained else 1.0
+            rate = self.training.lr * first * half_cosine(progress, last=DENSE_LAST / first)
+            state.adam.step(evaluation.updates, rate)
         return evaluation
 
     # ---------------------------------------------------------------------------------- stage 2
@@ -290,11 +295,10 @@ class Trainer:
 
     def refresh_statistics(self) -> None:
         """Re-estimate BatchNorm's running statistics, which were gathered under sampled gates."""
-        network = self.network
-        if any(name.endswith(BATCHES_TRACKED) for name in network.buffers):
-            runner = Sliced(network, self.objective.loss)
+        if self.normed:
+            runner = Sliced(self.network, self.objective.loss)
             for batch in islice(self.batches(), REFRESH_BATCHES):
-                runner.observe(batch.x, network.everything, self.noise())
+                runner.observe(batch.x, self.network.everything, self.noise())
 
     def fine_tune_step(self, batch: Batch, progress: float) -> Evaluation:
         """An ordinary step of the compact network."""
@@ -305,6 +309,11 @@ class Trainer:
         return evaluation
 
     # ---------------------------------------------------------------------------------- telling
+
+    @property
+    def normed(self) -> bool:
+        """Whether the network has BatchNorm with running statistics."""
+        return any(name.endswith(BATCHES_TRACKED) for name in self.network.buffers)
 
     def noise(self) -> Noise:
         """Dropout's random numbers for one step."""

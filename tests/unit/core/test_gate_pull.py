@@ -74,7 +74,7 @@ def test_the_expected_cost_arrives_at_the_budget(max_params: int) -> None:
     net, budget = conv_network(), Budget(max_params=max_params)
     costs, multipliers = cost_model(net.graph, net.coupling), Multipliers(limits=budget.limits)
     steps, lr = 600, 0.02
-    schedule = Schedule.of(4, KSchedule())
+    schedule = Schedule.of(4, KSchedule(dense_fraction=0.25, plastic_fraction=0.25), 1.0)
     generator = torch.Generator().manual_seed(0)
     gates = Gates.open(net.coupling.size, 1.5)
     gates.phi += 0.7 * torch.randn(gates.phi.shape, generator=generator, dtype=torch.float64)

@@ -7,10 +7,11 @@ from npn_core.progress import Stage
 from npn_core.schedule import Schedule, half_cosine
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 10, 20, 57])
-def test_every_epoch_has_its_stage_in_order(epochs: int) -> None:
+@pytest.mark.parametrize("halvings", [-1.0, 0.5, 1.0, 2.5, 6.0])
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 5, 10, 20, 57])
+def test_every_epoch_has_its_stage_in_order(epochs: int, halvings: float) -> None:
     """Dense, plastic, fine-tune, without going back; from 4 epochs on each has one at least."""
-    schedule = Schedule.of(epochs, KSchedule())
+    schedule = Schedule.of(epochs, KSchedule(), halvings)
     stages = [schedule.stage(epoch) for epoch in range(epochs)]
     order = [Stage.DENSE, Stage.PLASTIC, Stage.FINE_TUNE]
     assert stages == sorted(stages, key=order.index)
@@ -19,13 +20,28 @@ def test_every_epoch_has_its_stage_in_order(epochs: int) -> None:
 
 def test_fractions_are_kept() -> None:
     """Of 20 epochs, a quarter and 45 % by fractions."""
-    schedule = Schedule.of(20, KSchedule(dense_fraction=0.25, plastic_fraction=0.45))
+    schedule = Schedule.of(20, KSchedule(dense_fraction=0.25, plastic_fraction=0.45), 1.0)
     assert (schedule.dense, schedule.plastic, schedule.epochs) == (5, 14, 20)
+
+
+def test_a_distant_budget_takes_a_longer_stage_2() -> None:
+    """Of 30 epochs: a tenth per halving of the cost, three tenths at most, and stage 3 begins in the middle."""
+    schedules = [Schedule.of(30, KSchedule(), halvings) for halvings in (0.1, 1.0, 2.0, 3.0, 8.0)]
+    assert [one.plastic - one.dense for one in schedules] == [3, 3, 6, 9, 9]
+    assert {one.plastic for one in schedules} == {15}
+
+
+def test_one_fraction_given() -> None:
+    """The other one is fitted to it."""
+    only_dense = Schedule.of(10, KSchedule(dense_fraction=0.9), 8.0)
+    assert (only_dense.dense, only_dense.plastic) == (9, 10)
+    only_plastic = Schedule.of(10, KSchedule(plastic_fraction=0.8), 8.0)
+    assert (only_plastic.dense, only_plastic.plastic) == (0, 8)
 
 
 def test_k_rises_from_start_to_end() -> None:
     """k never falls, begins at its start and closes at its end, where gates are all but hard."""
-    schedule = Schedule.of(10, KSchedule(start=2.0, end=40.0))
+    schedule = Schedule.of(10, KSchedule(start=2.0, end=40.0), 1.0)
     ks = [schedule.k(i / 100) for i in range(101)]
     assert ks == sorted(ks)
     assert ks[0] == 2.0
@@ -34,7 +50,7 @@ def test_k_rises_from_start_to_end() -> None:
 
 def test_constant_k() -> None:
     """Start and end may be the same."""
-    schedule = Schedule.of(10, KSchedule(start=3.0, end=3.0))
+    schedule = Schedule.of(10, KSchedule(start=3.0, end=3.0), 1.0)
     assert {schedule.k(i / 10) for i in range(11)} == {3.0}
 
 
