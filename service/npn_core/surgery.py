@@ -2,7 +2,7 @@
 
 import copy
 import operator
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, fx, nn
@@ -11,7 +11,7 @@ from .gated import Network
 from .graph import CONVOLUTIONS, TRANSPOSED, Dim, IndexSelect, annotate, source, tensor_names
 from .groups import Active, Coupling, Dims, Follower
 from .progress import InputInfo
-from .slices import put, take
+from .slices import Indices, put, take
 
 
 def compact(network: Network, active: Active, inputs: tuple[InputInfo, ...]) -> fx.GraphModule:
@@ -21,16 +21,13 @@ def compact(network: Network, active: Active, inputs: tuple[InputInfo, ...]) -> 
     features are gone, an index_select picks the ones that stay.
     """
     graph = copy.deepcopy(network.graph)
-    _shrink_tensors(graph, network, active)
-    for module in graph.modules():
-        _say_sizes(module)
+    resize_tensors(graph, network, active)
+    follow_sizes(graph, network.coupling, active)
     for node in list(graph.graph.nodes):
         if node.name in network.coupling.selects:
             _select(graph, node, active.picked(node.name))
         elif isinstance(node.target, str) and isinstance(getattr(graph, node.target, None), IndexSelect):
             _select(graph, node, None)
-        elif node.name in network.coupling.followers:
-            _follow(node, network.coupling.followers[node.name], active)
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return annotate(graph, inputs)
@@ -71,22 +68,34 @@ def _is_index(module: nn.Module, name: str) -> bool:
     return isinstance(module.get_submodule(name.rpartition(".")[0]), IndexSelect)
 
 
-def _shrink_tensors(graph: fx.GraphModule, network: Network, active: Active) -> None:
-    """Every tensor at its live positions; what was one tensor under several names stays one."""
-    smaller: dict[str, Tensor] = {}
+class Sizes(Protocol):
+    """Which positions the axes of a resized network have: those that live, or more than there were."""
+
+    def indices(self, dims: Dims) -> Indices:
+        """The old positions along every dimension of a tensor."""
+
+    def count(self, axis: int, length: int | None = None) -> int:
+        """How many positions stand for an axis, or for its first `length`."""
+
+
+def resize_tensors(graph: fx.GraphModule, network: Network, sizes: Sizes) -> None:
+    """Every tensor at its positions; what was one tensor under several names stays one."""
+    resized: dict[str, Tensor] = {}
     for name, first in tensor_names(graph).items():
         if _is_index(graph, name):
             continue
         path, _, attribute = name.rpartition(".")
         owner = graph.get_submodule(path)
-        if first not in smaller:
+        if first not in resized:
             tensor = getattr(owner, attribute)
-            value = take(tensor.detach(), active.indices(network.coupling.tensors[name])).contiguous()
+            value = take(tensor.detach(), sizes.indices(network.coupling.tensors[name])).contiguous()
             is_parameter = isinstance(tensor, nn.Parameter)
-            smaller[first] = (
+            resized[first] = (
                 nn.Parameter(value, requires_grad=tensor.requires_grad) if is_parameter else value
             )
-        setattr(owner, attribute, smaller[first])
+        setattr(owner, attribute, resized[first])
+    for module in graph.modules():
+        _say_sizes(module)
 
 
 def _say_sizes(module: nn.Module) -> None:
@@ -125,11 +134,18 @@ def _select(graph: fx.GraphModule, node: fx.Node, positions: Tensor | None) -> N
         graph.get_submodule(str(node.target)).index = positions
 
 
-def _follow(node: fx.Node, followers: tuple[Follower, ...], active: Active) -> None:
-    """Write the number of live units into the node's arguments."""
+def follow_sizes(graph: fx.GraphModule, coupling: Coupling, sizes: Sizes) -> None:
+    """Constants that repeat the sizes of axes."""
+    for node in list(graph.graph.nodes):
+        if node.name in coupling.followers:
+            _follow(node, coupling.followers[node.name], sizes)
+
+
+def _follow(node: fx.Node, followers: tuple[Follower, ...], sizes: Sizes) -> None:
+    """Write the number of positions into the node's arguments."""
     arguments: list[Any] = [list(a) if isinstance(a, list | tuple) else a for a in node.args]
     for follower in followers:
-        live = active.count(follower.axis, follower.length)
+        live = sizes.count(follower.axis, follower.length)
         count: int | fx.Node = live
         if follower.item is None:
             arguments[follower.argument] = count

@@ -27,6 +27,7 @@ from npn_core.progress import InputInfo
 from npn_core.step import Masked, Sliced, gated_outputs
 from npn_core.surgery import compact
 from npn_core.units import Kind
+from npn_core.widening import widen
 
 LIBRARY = ("transformers-vit", "transformers-bert", "transformers-llama", "transformers-resnet")
 OWN = {structure.name: structure for structure in STRUCTURES}
@@ -189,6 +190,34 @@ def test_units_leave_without_changing_the_function(name: str) -> None:
             assert_same(output_tensors(smaller(*found.x)), masked, 1e-5)
         assert model.count(mask) == recount.count(smaller, one_sample)
         assert any(not torch.equal(one, other) for one, other in zip(masked, whole, strict=True))
+
+
+@quiet_library
+@pytest.mark.parametrize("name", COUPLED)
+def test_widening_changes_no_output(name: str) -> None:
+    """Two more units in every group, awake or not: the outputs of before, and sizes and costs that agree."""
+    found, net = case(name), case(name).network(torch.float32)
+    more = {group.name: 2 for group in net.coupling.groups if group.kind is not Kind.FEATURE}
+    wider = widen(net, more, found.infos, Generator().manual_seed(0))
+    coupling = wider.network.coupling
+    precise = Network(copy.deepcopy(wider.network.graph).double(), coupling)
+    before = case(name).network().evaluate(found.wide)
+    for group in net.coupling.groups:
+        grown = coupling.by_name[group.name].size - group.size
+        assert grown == more.get(group.name, 0) or group.kind is Kind.FEATURE
+    assert torch.equal(wider.origin[~wider.inserted].sort().values, torch.arange(net.coupling.size))
+    assert_same(precise.evaluate(found.wide), before, 1e-9)
+    asleep = precise.active(coupling.close(~wider.inserted))
+    assert_same(precise.evaluate(found.wide, asleep), before, 1e-9)
+    everything = torch.ones(coupling.size, dtype=torch.bool)
+    one_sample = tuple(part[:1] for part in found.x)
+    costs = cost_model(wider.network.graph, coupling)
+    whole = compact(wider.network, wider.network.everything, found.infos).eval()
+    assert costs.count(everything).params == recount.count(whole, one_sample).params
+    assert (
+        costs.count(~wider.inserted).params
+        == cost_model(net.graph, net.coupling).count(torch.ones(net.coupling.size, dtype=torch.bool)).params
+    )
 
 
 @quiet_library

@@ -1,0 +1,167 @@
+"""Room for more units: a wider network that computes what the narrow one does.
+
+The last unit of a group is copied, with all of its positions along every axis and the features that lie inside it.
+Weights that make the copies are drawn anew; those that read them are 0, so that even awake they change no output
+until they have learned something (Chen et al., "Net2Net", arXiv:1511.05641, keeps the function by splitting units;
+here there is nothing to split, since a new unit sleeps first).
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import torch
+from torch import Generator, Tensor
+
+from .coupling import find_groups
+from .gated import Network
+from .graph import annotate
+from .groups import FIXED, Coupling, Dims
+from .progress import InputInfo
+from .slices import Indices, take
+from .surgery import follow_sizes, resize_tensors
+from .units import Kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Where every position of a wider network comes from.
+
+    `more` (G,) int64: how many copies each unit gets; the features inside a copied unit get as many.
+    """
+
+    coupling: Coupling
+    more: Tensor
+
+    @classmethod
+    def of(cls, coupling: Coupling, more: Mapping[str, int]) -> "Layout":
+        """Copies of the last unit of each named group; raises ValueError for a group of features."""
+        copies = torch.zeros(coupling.size, dtype=torch.int64)
+        for name, count in more.items():
+            group = coupling.by_name[name]
+            if group.kind is Kind.FEATURE:
+                raise ValueError(f"{name} are features: they come with the units that they lie in")
+            copies[group.offset + group.size - 1] = count
+        inside = coupling.features
+        copies[inside] = torch.where(copies[coupling.parent[inside]] > 0, copies[coupling.parent[inside]], 0)
+        return cls(coupling=coupling, more=copies)
+
+    def positions(self, axis: int) -> tuple[Tensor, Tensor]:
+        """For each new position of an axis the old one (n,), and the number of the copy (n,), 0 for the original."""
+        return self._axes[axis]
+
+    @cached_property
+    def _axes(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        return tuple(self._stretch(units) for units in self.coupling.axes)
+
+    def _stretch(self, units: Tensor) -> tuple[Tensor, Tensor]:
+        """Each run of a copied unit's positions is followed by its copies."""
+        parent = torch.where(units == FIXED, units, self.coupling.parent[units])
+        holder = torch.where((units != FIXED) & (parent != FIXED), parent, units)
+        count = torch.where(units == FIXED, 0, self.more[units])
+        starts = [0, *((holder[1:] != holder[:-1]).nonzero().flatten() + 1).tolist(), len(units)]
+        source, number = [], []
+        for start, end in pairwise(starts):
+            for which in range(int(count[start]) + 1):
+                source.append(torch.arange(start, end))
+                number.append(torch.full((end - start,), which))
+        return torch.cat(source), torch.cat(number)
+
+    def index(self, axis: int | None) -> Tensor | None:
+        """The old position (n,) of every new one along an axis; None where it stays as it is."""
+        if axis is None or not bool(self.more[self.coupling.axes[axis]].any()):
+            return None
+        return self._axes[axis][0]
+
+    def indices(self, dims: Dims) -> Indices:
+        """The same along every dimension of a tensor."""
+        return tuple(self.index(axis) for axis in dims)
+
+    def count(self, axis: int, length: int | None = None) -> int:
+        """How many positions an axis, or what grew from its first `length`, has now."""
+        old, _ = self._axes[axis]
+        return len(old) if length is None else int((old < length).sum())
+
+    def inserted(self, axis: int) -> Tensor:
+        """Which new positions (n,) of an axis are copies: bool."""
+        return self._axes[axis][1] > 0
+
+    def stretch(self, tensor: Tensor, dims: Dims) -> Tensor:
+        """The tensor at its new size, copies at the inserted positions."""
+        return take(tensor, self.indices(dims))
+
+    def blank(self, tensor: Tensor, dims: Dims) -> Tensor:
+        """The same, 0 at the inserted positions: for moments."""
+        wider = self.stretch(tensor, dims)
+        for dim, axis in enumerate(dims):
+            if axis is not None:
+                wider = wider.index_fill(dim, self.inserted(axis).nonzero().flatten(), 0)
+        return wider
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wider:
+    """A wider network: for each of its units the old one that it is or was copied from (G',), and which are copies."""
+
+    network: Network
+    layout: Layout
+    origin: Tensor
+    inserted: Tensor
+
+
+def widen(
+    network: Network, more: Mapping[str, int], inputs: tuple[InputInfo, ...], generator: Generator
+) -> Wider:
+    """A copy of the network with `more` units in the named groups, and the same outputs."""
+    layout = Layout.of(network.coupling, more)
+    graph = copy.deepcopy(network.graph)
+    resize_tensors(graph, network, layout)
+    for node in graph.graph.nodes:
+        if node.name in network.coupling.selects:
+            axis, _ = network.coupling.selects[node.name]
+            select = graph.get_submodule(str(node.target))
+            select.index = torch.arange(layout.count(axis), device="cpu")
+    follow_sizes(graph, network.coupling, layout)
+    graph.recompile()
+    coupling = find_groups(annotate(graph, inputs))
+    origin, inserted = _match(network.coupling, coupling, layout)
+    wider = Network(graph, coupling)
+    _initialise(wider, network.coupling, layout, generator)
+    return Wider(network=wider, layout=layout, origin=origin, inserted=inserted)
+
+
+def _match(old: Coupling, new: Coupling, layout: Layout) -> tuple[Tensor, Tensor]:
+    """The old unit and whether it is a copy, of every unit of the wider network, by the axes of its tensors."""
+    origin = torch.full((new.size,), FIXED)
+    inserted = torch.zeros(new.size, dtype=torch.bool)
+    for name, dims in old.tensors.items():
+        for axis, wider in zip(dims, new.tensors[name], strict=True):
+            if axis is not None and wider is not None:
+                units, (source, number) = new.axes[wider], layout.positions(axis)
+                free = units != FIXED
+                origin[units[free]] = old.axes[axis][source][free]
+                inserted[units[free]] = (number > 0)[free]
+    if bool((origin == FIXED).any()):
+        raise AssertionError("a unit of the wider network has no origin")
+    return origin, inserted
+
+
+def _initialise(wider: Network, old: Coupling, layout: Layout, generator: Generator) -> None:
+    """Fresh weights, as large as the others of their tensor, where copies are made; 0 where they are read."""
+    with torch.no_grad():
+        for name, parameter in wider.parameters.items():
+            readers = {dim for dim in range(parameter.dim()) if (name, dim) in wider.coupling.readers}
+            for dim, axis in enumerate(old.tensors[name]):
+                if axis is None or parameter.dim() < 2 or dim in readers:
+                    continue
+                places = layout.inserted(axis).nonzero().flatten()
+                shape = list(parameter.shape)
+                shape[dim] = len(places)
+                fresh = torch.randn(shape, generator=generator) * parameter.std()
+                parameter.index_copy_(dim, places, fresh.to(parameter.dtype))
+            for dim in readers:
+                axis = old.tensors[name][dim]
+                if axis is not None:
+                    parameter.index_fill_(dim, layout.inserted(axis).nonzero().flatten(), 0)
