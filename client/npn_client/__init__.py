@@ -60,7 +60,17 @@ from .model import (
     StateChanged,
     Unpruned,
 )
-from .spec import Architecture, Budget, Dataset, KSchedule, ModelArchive, Preprocessing, Resources, Training
+from .spec import (
+    Architecture,
+    Budget,
+    Dataset,
+    Expansion,
+    KSchedule,
+    ModelArchive,
+    Preprocessing,
+    Resources,
+    Training,
+)
 
 __all__ = [
     "AlreadyExists",
@@ -82,6 +92,7 @@ __all__ = [
     "DatasetInput",
     "DeadlineExceeded",
     "Event",
+    "Expansion",
     "FailedPrecondition",
     "GroupPlan",
     "GroupProgress",

@@ -15,7 +15,7 @@ from .connection import Connection
 from .credentials import Tls
 from .job import Job
 from .model import ArchitectureInfo, JobSnapshot, JobState, Plan, ServerInfo
-from .spec import Architecture, Budget, Dataset, ModelArchive, Resources, Training
+from .spec import Architecture, Budget, Dataset, Expansion, ModelArchive, Resources, Training
 
 if TYPE_CHECKING:
     from .exporting import ExampleInputs, TorchModel
@@ -88,6 +88,40 @@ class Client:
         )
         return self._handle(decode.snapshot(self._calls.create_job(request)))
 
+    def expand(
+        self,
+        model: str | Path | Architecture | ModelArchive | TorchModel,
+        *,
+        dataset: str | Path | Dataset,
+        budget: Budget,
+        awake: Mapping[str, int] | None = None,
+        example_inputs: ExampleInputs | None = None,
+        training: Training | None = None,
+        labels: Mapping[str, str] | None = None,
+        resources: Resources | None = None,
+        priority: int = 0,
+        max_duration: float | timedelta | None = None,
+        request_id: str | None = None,
+    ) -> Job:
+        """Queue an expansion and return its handle: the network grows to what the data ask for, at most the budget.
+
+        It begins with the units that are `awake`, by group ("conv1", "fc1"; "fc1.in" for the features that fc1
+        reads), and all of the groups that are not named.  Everything else is as in `compress`.
+        """
+        request = encode.create_job_request(
+            self._calls.store_model(model, example_inputs),
+            dataset=self._calls.store(dataset),
+            budget=budget,
+            training=training,
+            expansion=Expansion(awake=awake or {}),
+            labels=labels,
+            resources=resources,
+            priority=priority,
+            max_duration=max_duration,
+            request_id=request_id,
+        )
+        return self._handle(decode.snapshot(self._calls.create_job(request)))
+
     def plan(
         self,
         model: str | Path | Architecture | ModelArchive | TorchModel,
@@ -96,13 +130,18 @@ class Client:
         budget: Budget,
         example_inputs: ExampleInputs | None = None,
         training: Training | None = None,
+        expansion: Expansion | None = None,
     ) -> Plan:
-        """What `compress` would come to: dense cost, feasible range, warnings.  Queues nothing."""
+        """What `compress`, or with an `expansion` `expand`, would come to: dense cost, feasible range, warnings.
+
+        Queues nothing.
+        """
         request = encode.create_job_request(
             self._calls.store_model(model, example_inputs),
             dataset=self._calls.store(dataset),
             budget=budget,
             training=training,
+            expansion=expansion,
             validate_only=True,
         )
         return decode.plan(self._calls.create_job(request).plan)

@@ -32,7 +32,7 @@ from .model import (
     StateChanged,
     Unpruned,
 )
-from .spec import Architecture, Budget, Dataset, KSchedule, ModelArchive, Preprocessing, Training
+from .spec import Architecture, Budget, Dataset, Expansion, KSchedule, ModelArchive, Preprocessing, Training
 from .status import details_of
 
 _STATES = {number: name.removeprefix("JOB_STATE_") for name, number in pb.JobState.items()}
@@ -54,6 +54,7 @@ def snapshot(job: pb.Job) -> JobSnapshot:
         dataset=Dataset(job.dataset.uri, layout=job.dataset.layout),
         budget=Budget(**_present(job.budget, "max_params max_macs max_bytes max_accuracy_drop_points")),
         training=_training(job.training),
+        expansion=Expansion(awake=dict(job.expand.awake)) if job.HasField("expand") else None,
         labels=dict(job.labels),
         priority=job.priority,
         max_duration=_seconds(job, "max_duration"),

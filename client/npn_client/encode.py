@@ -11,7 +11,7 @@ from typing import Any
 from ._pb import Duration, Message, pb
 from .errors import InvalidArgument
 from .model import JobState
-from .spec import Architecture, Budget, Dataset, ModelArchive, Resources, Training
+from .spec import Architecture, Budget, Dataset, Expansion, ModelArchive, Resources, Training
 
 
 def create_job_request(
@@ -20,6 +20,7 @@ def create_job_request(
     dataset: Dataset,
     budget: Budget,
     training: Training | None = None,
+    expansion: Expansion | None = None,
     labels: Mapping[str, str] | None = None,
     resources: Resources | None = None,
     priority: int = 0,
@@ -27,13 +28,18 @@ def create_job_request(
     request_id: str | None = None,
     validate_only: bool = False,
 ) -> pb.CreateJobRequest:
-    """A CreateJob for compression; makes a request_id when there is none.
+    """A CreateJob for compression, or with `expansion` for that; makes a request_id when there is none.
 
     The sources of `dataset` and of a model archive are URIs.
 
     Raises InvalidArgument where a value does not fit its field.
     """
-    job = pb.Job(compress=pb.CompressTask())
+    job = pb.Job()
+    if expansion is None:
+        job.compress.SetInParent()
+    else:
+        job.expand.SetInParent()
+        _fill(job.expand, {"awake": dict(expansion.awake)}, "job.expand")
     if isinstance(model, ModelArchive):
         _fill(job.model, {"uri": str(model.source)}, "job.model")
     else:

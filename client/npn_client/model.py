@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import Enum
 
 from .errors import Violation
-from .spec import Architecture, Budget, Dataset, ModelArchive, Training
+from .spec import Architecture, Budget, Dataset, Expansion, ModelArchive, Training
 
 
 class JobState(Enum):
@@ -207,6 +207,7 @@ class JobSnapshot:
     dataset: Dataset
     budget: Budget
     training: Training
+    expansion: Expansion | None
     labels: Mapping[str, str]
     priority: int
     max_duration: float | None

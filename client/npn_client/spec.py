@@ -24,6 +24,16 @@ class Budget:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Expansion:
+    """How a network grows: `awake` units of each named group are awake at the start, all of the others'.
+
+    Groups are the layers that make the units ("conv1", "fc1"; "fc1.in" for the features that fc1 reads).
+    """
+
+    awake: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class KSchedule:
     """The plasticity k: infinite in stage 1, `start` to `end` in stage 2, hard in stage 3.
 

@@ -90,19 +90,15 @@ def expected_costs(model: CostModel, pi: Tensor, budget: Budget) -> dict[str, Te
     return {kind: costs[COST_KINDS.index(kind)] for kind in budget.limits}
 
 
-def uniform_probability(model: CostModel, budget: Budget) -> Tensor:
-    """The one probability (G,) at which every gate open meets the budget in expectation, by bisection."""
+def uniform_probability(model: CostModel, budget: Budget, awake: Tensor) -> Tensor:
+    """The one probability (G,) of every `awake` gate at which the budget is met in expectation, by bisection."""
     low, high = 0.0, 1.0
     for _ in range(30):
         middle = (low + high) / 2
-        costs = expected_costs(model, _uniform(model, middle), budget)
+        costs = expected_costs(model, middle * awake.double(), budget)
         met = all(costs[kind] <= limit for kind, limit in budget.limits.items())
         low, high = (middle, high) if met else (low, middle)
-    return _uniform(model, max(low, 1e-3))
-
-
-def _uniform(model: CostModel, probability: float) -> Tensor:
-    return torch.full((model.coupling.size,), probability, dtype=torch.float64)
+    return max(low, 1e-3) * awake.double()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,7 +115,9 @@ def harden(model: CostModel, budget: Budget, mask: Tensor, scores: Tensor, round
     """Repair `mask` (G,) until it meets the budget exactly and no sleeping unit fits in what is left.
 
     Units leave in the order of rising `scores` (G,) and come back in the order of falling ones; every axis of
-    the network keeps a unit.  With `round_to`, channels, neurons and embedding entries stay in multiples of it,
+    the network keeps a unit.  Those with a score of -inf do not come back.
+
+    With `round_to`, channels, neurons and embedding entries stay in multiples of it,
     or all of them; where a group has fewer, all of them.
     """
     start = model.coupling.close(mask)
@@ -254,7 +252,9 @@ class _Repair:
         """What can be opened, best first."""
         steps: list[tuple[int, ...]] = []
         for group in self.coupling.groups:
-            sleeping = [unit for unit in self.ranked(group) if not alive[unit]]
+            sleeping = [
+                unit for unit in self.ranked(group) if not alive[unit] and self.scores[unit] > -math.inf
+            ]
             size = self.step_of(group)
             steps += [tuple(sleeping[at : at + size]) for at in range(0, len(sleeping), size)]
         if self.round_to > 1:  # a feature must not open a unit alone

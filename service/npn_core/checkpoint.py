@@ -21,15 +21,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .budget import Hardened, fits
-from .config import Budget, Training
+from .config import Budget, Expansion, Training
 from .errors import CheckpointRefused, CoreError
 from .progress import Cost, Metric, Progress, Stage
 from .report import Versions
 from .state import Generators, Hardening, LoopState
 from .strict_json import DocumentError, from_json, to_json
 from .train import STAGES, Trainer
+from .units import Kind
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 STATE, TENSORS = "state.json", "tensors.safetensors"
 FILES = (STATE, TENSORS)
 _MASK = "hardening.mask"
@@ -78,6 +79,8 @@ class Document:
     versions: Versions
     training: Training
     budget: Budget
+    expansion: Expansion | None
+    widths: Mapping[str, int]
     stage: Stage
     epoch: int
     batch: int
@@ -87,6 +90,7 @@ class Document:
     warnings: tuple[str, ...]
     history: tuple[Progress, ...]
     share: float
+    best: float
     seconds: float
     resumed: int
     adam_steps: int
@@ -146,6 +150,8 @@ def restore(trainer: Trainer, folder: Path) -> None:
         for name, tensor in _tensors(trainer).items():
             if not name.startswith("generators."):
                 tensor.copy_(found[name])
+    if trainer.state.hardening is None:
+        trainer.active = trainer.full.active(trainer.state.gates.awake)
     if trainer.teacher is not None and trainer.objective.kind != "distill":
         trainer.teacher.network.graph.load_state_dict(trainer.state.dense)
 
@@ -169,7 +175,9 @@ def _tensors(trainer: Trainer) -> dict[str, Tensor]:
 
 
 def _generators(generators: Generators) -> dict[str, Tensor]:
-    return {name: getattr(generators, name).get_state() for name in ("order", "gates", "noise", "masks")}
+    return {
+        name: getattr(generators, name).get_state() for name in ("order", "gates", "noise", "masks", "growth")
+    }
 
 
 def _document(trainer: Trainer, tensors_sha256: str) -> Document:
@@ -181,6 +189,8 @@ def _document(trainer: Trainer, tensors_sha256: str) -> Document:
         versions=Versions.current(),
         training=trainer.training,
         budget=trainer.budget,
+        expansion=trainer.expansion,
+        widths={group.name: group.size for group in trainer.full.coupling.groups},
         stage=state.stage,
         epoch=state.epoch,
         batch=state.batch,
@@ -190,6 +200,7 @@ def _document(trainer: Trainer, tensors_sha256: str) -> Document:
         warnings=state.warnings,
         history=tuple(state.history),
         share=state.share,
+        best=state.best,
         seconds=trainer.seconds(),
         resumed=state.resumed,
         adam_steps=state.adam.steps,
@@ -242,8 +253,9 @@ def _unreadable(path: Path, error: Exception) -> str:
 
 def _check_belongs(document: Document, trainer: Trainer) -> None:
     """Refuse another job's checkpoint, and a place where no checkpoint is taken."""
-    settings = (document.training, document.budget)
-    if settings != (trainer.training, trainer.budget) or document.multipliers.keys() - trainer.budget.limits:
+    asked = (document.training, document.budget, document.expansion)
+    own = (trainer.training, trainer.budget, trainer.expansion)
+    if asked != own or document.multipliers.keys() - trainer.budget.limits:
         raise CheckpointRefused("it belongs to a job with other settings")
     schedule, steps = trainer.schedule, trainer.steps
     epoch, batch = document.epoch, document.batch
@@ -263,6 +275,7 @@ def _check_belongs(document: Document, trainer: Trainer) -> None:
 
 def _shape(trainer: Trainer, document: Document, found: Mapping[str, Tensor]) -> None:
     """Give the fresh trainer the network and the tensors that it has at the document's stage; no values yet."""
+    _widen(trainer, document)
     state, entered = trainer.state, STAGES.index(document.stage)
     if entered >= STAGES.index(Stage.PLASTIC):
         state.dense = {n: torch.empty_like(t) for n, t in trainer.full.graph.state_dict().items()}
@@ -270,6 +283,21 @@ def _shape(trainer: Trainer, document: Document, found: Mapping[str, Tensor]) ->
         trainer.teacher = trainer.make_teacher(asked=False)
     if document.hardening is not None:
         trainer.cut(_hardening(trainer, document.hardening, found.get(_MASK)))
+
+
+def _widen(trainer: Trainer, document: Document) -> None:
+    """Give every group the size that it had grown to."""
+    groups = trainer.full.coupling.by_name
+    grown = {
+        name: size - groups[name].size
+        for name, size in document.widths.items()
+        if name in groups and groups[name].kind is not Kind.FEATURE
+    }
+    if trainer.expansion is not None and any(more > 0 for more in grown.values()):
+        trainer.widen({name: more for name, more in grown.items() if more > 0})
+    widths = {group.name: group.size for group in trainer.full.coupling.groups}
+    if widths != document.widths:
+        raise CheckpointRefused(f"its groups have other sizes: {widths!s:.200}")
 
 
 def _hardening(trainer: Trainer, numbers: HardeningNumbers, mask: Tensor | None) -> Hardening:
@@ -309,6 +337,7 @@ def _set_numbers(state: LoopState, document: Document) -> None:
     state.metrics, state.received = document.metrics, document.received
     state.warnings, state.history = document.warnings, list(document.history)
     state.share, state.seconds, state.resumed = document.share, document.seconds, document.resumed + 1
+    state.best = document.best
     if document.versions != Versions.current():
         state.warnings += ("training went on with another version or processor: not bit for bit",)
     state.adam.steps = document.adam_steps

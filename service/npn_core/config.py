@@ -58,6 +58,22 @@ class Budget:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Expansion:
+    """Grow the network: `awake` units of each named group are awake at the start, all of the others' are.
+
+    The rest hibernate until the data ask for them; groups are widened where none are left.
+    """
+
+    awake: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, count in self.awake.items():
+            _require(
+                count >= 1, "expand.awake", f"{count} units of {name!r:.60} are awake; 1 at least must be"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class KSchedule:
     """The plasticity k over the stages: infinite in stage 1, `start` to `end` in stage 2, hard in stage 3.
 

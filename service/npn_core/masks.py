@@ -1,5 +1,8 @@
 """The two baselines that learned gates must beat: random scores and weight magnitude."""
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
 import torch
 from torch import Generator, Tensor
 
@@ -12,7 +15,7 @@ def random_scores(network: Network, generator: Generator) -> Tensor:
     return torch.rand(network.coupling.size, generator=generator, dtype=torch.float64)
 
 
-def magnitude_scores(network: Network) -> Tensor:
+def magnitude_scores(network: Network, _: Generator) -> Tensor:
     """The L2 norm of each unit's weights, divided by its group's mean (G,).
 
     A channel's or neuron's own weights; a feature's weights in the layer that reads it.
@@ -34,3 +37,8 @@ def magnitude_scores(network: Network) -> Tensor:
     for group in coupling.groups:
         norms[group.slice] /= norms[group.slice].mean().clamp_min(1e-30)
     return norms
+
+
+SCORES: Mapping[str, Callable[[Network, Generator], Tensor]] = MappingProxyType(
+    {"random": random_scores, "magnitude": magnitude_scores}
+)

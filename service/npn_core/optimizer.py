@@ -16,6 +16,7 @@ from torch.optim.adam import adam
 
 from .groups import Active, Dims
 from .slices import Indices, put, take
+from .widening import Layout
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
@@ -76,6 +77,19 @@ class SlicedAdam:
                 for u, part in zip(updates, parts, strict=True):
                     if any(index is not None for index in u.indices):
                         put(full[u.name], u.indices, part)
+
+    def widened(
+        self, parameters: dict[str, Tensor], layout: Layout, dims: Mapping[str, Dims]
+    ) -> "SlicedAdam":
+        """The optimizer of the wider `parameters`: moments follow their weights, and are 0 for new ones.
+
+        `dims` are those of the old network's parameters.
+        """
+        wider = SlicedAdam(parameters=parameters, weight_decay=self.weight_decay, steps=self.steps)
+        for own, old in ((wider.first, self.first), (wider.second, self.second)):
+            for name in own:
+                own[name] = layout.blank(old[name], dims[name])
+        return wider
 
     def sliced(self, parameters: dict[str, Tensor], active: Active, dims: Mapping[str, Dims]) -> "SlicedAdam":
         """The optimizer of the smaller `parameters`: moments follow the weights that stay.

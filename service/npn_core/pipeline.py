@@ -12,14 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from .artifact import Exported, OutputFile, export_model, write_documents
-from .budget import check_feasible, halvings
+from .budget import check_feasible
 from .catalogue import resolve_params
 from .checkpoint import resumed
-from .config import Budget, CatalogueModel, Model, Training
+from .config import Budget, CatalogueModel, Expansion, Model, Training
 from .cost import CostModel, cost_model
 from .data import Batch, Data, Room, inspect_dataset, load_dataset, load_test
 from .difference import Difference
 from .gated import Network
+from .growth import awake_at_first, distance
 from .latency import measure
 from .objective import Outputs, named
 from .outputs import output_tensors
@@ -28,9 +29,10 @@ from .progress import Cost, DatasetInfo, GroupPlan, Metric, Plan, Progress, Stag
 from .recount import count
 from .report import ArchitectureDocument, Hardening, KeptUnits, Report, Versions
 from .schedule import Schedule
+from .state import Trained
 from .step import gated_outputs
 from .surgery import compact, write_back
-from .train import Keeper, Trained, Trainer
+from .train import Keeper, Trainer
 from .widths import layer_widths
 
 PROOF_SAMPLES = 1000
@@ -41,7 +43,7 @@ class CompressJob:
     """One job: `dataset` is a local file or folder to read, `output` an existing empty folder for the artifact.
 
     `checkpoint` is a folder that `checkpoint.write` made for this job: training goes on from there.
-    `room` is where the decoded dataset may lie.
+    `room` is where the decoded dataset may lie.  With an `expansion` the network grows.
     """
 
     model: Model
@@ -50,6 +52,7 @@ class CompressJob:
     budget: Budget
     training: Training
     output: Path
+    expansion: Expansion | None = None
     checkpoint: Path | None = None
     room: Room = field(default_factory=Room)
 
@@ -65,11 +68,15 @@ class Outcome:
     train_time: float
 
 
-def plan(model: Model, info: DatasetInfo, budget: Budget, training: Training) -> Plan:
+def plan(
+    model: Model, info: DatasetInfo, budget: Budget, training: Training, expansion: Expansion | None = None
+) -> Plan:
     """What the job comes to, before it trains; raises InvalidInput, InfeasibleBudget."""
     prepared = prepare(model, info, training, weights=False)
     costs = cost_model(prepared.graph, prepared.coupling)
     dense, smallest = check_feasible(costs, budget, training.round_to)
+    if expansion is not None:
+        awake_at_first(prepared.coupling, expansion)
     groups = prepared.coupling.groups
     return Plan(
         dense=dense,
@@ -77,7 +84,7 @@ def plan(model: Model, info: DatasetInfo, budget: Budget, training: Training) ->
         groups=tuple(GroupPlan(name=g.name, kind=g.kind.value, size=g.size) for g in groups),
         unpruned=prepared.coupling.unpruned,
         prunable=costs.prunable,
-        warnings=_warnings(dense, budget, training),
+        warnings=_warnings(dense, budget, training, expansion),
     )
 
 
@@ -106,31 +113,19 @@ def compress(
         room=job.room,
     )
     yield _between(job, Stage.PREPARE, epoch=0)
-    fresh = partial(
-        Trainer,
-        network=network,
-        costs=costs,
-        data=data,
-        objective=prepared.objective,
-        budget=job.budget,
-        training=training,
-        trained=prepared.trained,
-        should_stop=should_stop,
-        keeper=keeper,
-    )
-    trainer = fresh() if job.checkpoint is None else resumed(fresh, job.checkpoint)
+    trainer = _trainer(job, prepared, network, costs, data, should_stop, keeper)
     ready = time.monotonic() - started
     trained = yield from trainer.run()
     train_time = ready + trainer.seconds()
 
     yield _between(job, Stage.EXPORT, epoch=training.epochs)
-    write_back(network, trained.active, trained.compact)
+    write_back(trained.full, trained.active, trained.compact)
     exported = export_model(job.output, trained.compact, _samples(data, 2), prepared.input_names)
     yield _between(job, Stage.EXPORT, epoch=training.epochs)
-    report = _report(job, prepared, network, costs, data, trained, ready, exported)
+    report = _report(job, prepared, data, trained, ready, exported)
     files = write_documents(
         job.output,
-        architecture=_architecture(job, prepared, network, trained, exported),
+        architecture=_architecture(job, prepared, trained, exported),
         report=report,
         metrics=trained.state.history,
     )
@@ -143,6 +138,32 @@ def compress(
     )
 
 
+def _trainer(
+    job: CompressJob,
+    prepared: Prepared,
+    network: Network,
+    costs: CostModel,
+    data: Data,
+    should_stop: Callable[[], bool],
+    keeper: Keeper | None,
+) -> Trainer:
+    """At the job's start, or where its checkpoint was taken."""
+    fresh = partial(
+        Trainer,
+        network=network,
+        costs=costs,
+        data=data,
+        objective=prepared.objective,
+        budget=job.budget,
+        training=job.training,
+        trained=prepared.trained,
+        expansion=job.expansion,
+        should_stop=should_stop,
+        keeper=keeper,
+    )
+    return fresh() if job.checkpoint is None else resumed(fresh, job.checkpoint)
+
+
 def _samples(data: Data, number: int) -> tuple[Tensor, ...]:
     """`number` validation samples, repeated where there are fewer."""
     batch = next(iter(data.validation_batches(number)))
@@ -152,20 +173,18 @@ def _samples(data: Data, number: int) -> tuple[Tensor, ...]:
 def _report(
     job: CompressJob,
     prepared: Prepared,
-    network: Network,
-    costs: CostModel,
     data: Data,
     trained: Trained,
     ready: float,
     exported: Exported,
 ) -> Report:
     """The proof, measured on the compact network; `ready` in seconds."""
-    dense, _ = check_feasible(costs, job.budget, job.training.round_to)
+    dense, network = trained.first, trained.full
     difference = largest_difference(
         network, trained, _samples(data, min(PROOF_SAMPLES, len(data.validation)))
     )
     metrics = _measure(job, prepared, network, data, trained)  # puts the dense weights into the network
-    whole = compact(network, network.everything, data.info.inputs)
+    whole = compact(network, network.active(trained.state.gates.awake), data.info.inputs)
     return Report(
         budget=job.budget,
         dense=dense,
@@ -186,7 +205,9 @@ def _report(
         versions=Versions.current(),
         timings={"prepare": ready}
         | {stage.value: seconds for stage, seconds in trained.state.meter.seconds.items()},
-        warnings=_warnings(dense, job.budget, job.training) + trained.state.warnings + exported.warnings,
+        warnings=_warnings(dense, job.budget, job.training, job.expansion)
+        + trained.state.warnings
+        + exported.warnings,
     )
 
 
@@ -239,7 +260,7 @@ def _hardening(trained: Trained, budget: Budget) -> Hardening:
 
 
 def _architecture(
-    job: CompressJob, prepared: Prepared, network: Network, trained: Trained, exported: Exported
+    job: CompressJob, prepared: Prepared, trained: Trained, exported: Exported
 ) -> ArchitectureDocument:
     mask = trained.hardening.hardened.mask
     catalogue = job.model if isinstance(job.model, CatalogueModel) else None
@@ -256,19 +277,21 @@ def _architecture(
                 size=group.size,
                 kept=tuple(mask[group.slice].nonzero().flatten().tolist()),
             )
-            for group in network.coupling.groups
+            for group in trained.full.coupling.groups
         ),
-        layers=layer_widths(network.graph, trained.compact),
+        layers=layer_widths(trained.full.graph, trained.compact),
     )
 
 
-def _warnings(dense: Cost, budget: Budget, training: Training) -> tuple[str, ...]:
+def _warnings(
+    dense: Cost, budget: Budget, training: Training, expansion: Expansion | None
+) -> tuple[str, ...]:
     warnings = [
         f"max_{kind} is {limit:,} and the dense network has {getattr(dense, kind):,}: nothing will be removed"
         for kind, limit in budget.limits.items()
-        if limit >= getattr(dense, kind)
+        if limit >= getattr(dense, kind) and expansion is None
     ]
-    schedule = Schedule.of(training.epochs, training.k, halvings(dense, budget))
+    schedule = Schedule.of(training.epochs, training.k, distance(dense, budget, expansion))
     if schedule.dense == 0 or schedule.plastic == schedule.dense or schedule.epochs == schedule.plastic:
         warnings.append(f"{training.epochs} epochs are too few for all three stages; use at least 4")
     return tuple(warnings)

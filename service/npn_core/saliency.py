@@ -5,6 +5,7 @@ input weights that the gate multiplies.  Its mean square over minibatches is the
 closing the gate would cost (Molchanov et al., "Importance Estimation for Neural Network Pruning", arXiv:1906.10771).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,24 +19,32 @@ from .slices import take
 
 def gate_gradients(network: Network, updates: list[Update]) -> Tensor:
     """d loss / d z (G,) float64 at the open gates of the sample that `updates` belong to; 0 elsewhere."""
+    return per_unit(network, updates, lambda weight, gradient: weight * gradient)
+
+
+def per_unit(network: Network, updates: list[Update], measure: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """The sum (G,) float64 of `measure(weight, gradient)` over the weights that read each unit.
+
+    What reads a feature reads the unit that it lies in, too.
+    """
     coupling = network.coupling
-    gradients = torch.zeros(coupling.size, dtype=torch.float64)
+    sums = torch.zeros(coupling.size, dtype=torch.float64)
     for update in updates:
         for dim, axis in enumerate(network.dims[update.name]):
             if axis is None or (update.name, dim) not in coupling.readers:
                 continue
             weight = take(network.parameters[update.name].detach(), update.indices)
-            own = (weight * update.gradient).transpose(0, dim).flatten(1).sum(dim=1).double()
+            own = measure(weight, update.gradient).transpose(0, dim).flatten(1).sum(dim=1).double()
             index = update.indices[dim]
             units = coupling.axes[axis] if index is None else coupling.axes[axis][index]
-            _add(gradients, units, own)
-            _add(gradients, torch.where(units == FIXED, units, coupling.parent[units]), own)
-    return gradients
+            _add(sums, units, own)
+            _add(sums, torch.where(units == FIXED, units, coupling.parent[units]), own)
+    return sums
 
 
-def _add(gradients: Tensor, units: Tensor, own: Tensor) -> None:
+def _add(sums: Tensor, units: Tensor, own: Tensor) -> None:
     free = units != FIXED
-    gradients.index_add_(0, units[free], own[free])
+    sums.index_add_(0, units[free], own[free])
 
 
 @dataclass(kw_only=True, slots=True)

@@ -1,40 +1,45 @@
 """The state of the loop: all that decides what its next step does, and what it will say at the end."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from .budget import Hardened, Multipliers
 from .config import Budget, Training
+from .cost import CostModel
 from .gated import Network
 from .gates import Gates
+from .groups import Active, Dims
 from .meter import Meter
 from .optimizer import GateAdam, SlicedAdam
-from .progress import Metric, Progress, Stage
+from .progress import Cost, Metric, Progress, Stage
 from .saliency import Saliency
 from .schedule import Schedule
+from .widening import Wider
 
 PHI_CENTER, PHI_LIMIT = 1.5, 3.0
 
 
 @dataclass(kw_only=True, slots=True)
 class Generators:
-    """Every random number of a job: the order of the data, the gates, dropout, and the baseline masks."""
+    """Every random number of a job: the order of the data, the gates, dropout, the baseline masks, and new units."""
 
     order: torch.Generator
     gates: torch.Generator
     noise: torch.Generator
     masks: torch.Generator
+    growth: torch.Generator
 
     @classmethod
     def of(cls, seed: int) -> "Generators":
         """Independent streams from one seed."""
-        seeds = np.random.SeedSequence(seed).generate_state(4, dtype=np.uint64)
-        order, gates, noise, masks = (torch.Generator().manual_seed(int(s) >> 1) for s in seeds)
-        return cls(order=order, gates=gates, noise=noise, masks=masks)
+        seeds = np.random.SeedSequence(seed).generate_state(5, dtype=np.uint64)
+        order, gates, noise, masks, growth = (torch.Generator().manual_seed(int(s) >> 1) for s in seeds)
+        return cls(order=order, gates=gates, noise=noise, masks=masks, growth=growth)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +63,7 @@ class LoopState:
     `metrics` are those of the last validation, `received` what it said of a network that came trained;
     `history` has the progress at each validation.  From stage 2 on there are `dense`, the full network's state
     dict after stage 1, and `share`, that which it has in stage 3's targets; in stage 3 `hardening`.
+    `best` is the lowest validation loss after which an expansion grew.
     `seconds` were spent, and `resumed` times was the job taken up again, in attempts before this one.
     """
 
@@ -79,16 +85,32 @@ class LoopState:
     history: list[Progress] = field(default_factory=list)
     dense: dict[str, Tensor] = field(default_factory=dict)
     share: float = 0.0
+    best: float = math.inf
     hardening: Hardening | None = None
     seconds: float = 0.0
     resumed: int = 0
 
+    def widen(self, wider: Wider, dims: Mapping[str, Dims]) -> None:
+        """Follow the network into its wider form; `dims` are those of the old one's parameters.  New units sleep."""
+        self.adam = self.adam.widened(wider.network.parameters, wider.layout, dims)
+        kept = ~wider.inserted
+        phi = torch.where(kept, self.gates.phi[wider.origin], PHI_CENTER)
+        self.gates = Gates(phi=phi, awake=self.gates.awake[wider.origin] & kept)
+        self.gate_adam.first = self.gate_adam.first[wider.origin] * kept
+        self.saliency.total = self.saliency.total[wider.origin] * kept
+
     @classmethod
     def fresh(
-        cls, network: Network, budget: Budget, training: Training, schedule: Schedule, steps: int
+        cls,
+        network: Network,
+        awake: Tensor,
+        budget: Budget,
+        training: Training,
+        schedule: Schedule,
+        steps: int,
     ) -> "LoopState":
-        """Before the first of `steps` steps per epoch."""
-        gates = Gates.open(network.coupling.size, PHI_CENTER)
+        """Before the first of `steps` steps per epoch, with the units `awake` (G,) bool."""
+        gates = Gates(phi=torch.full((network.coupling.size,), PHI_CENTER, dtype=torch.float64), awake=awake)
         generators = Generators.of(training.seed)
         return cls(
             adam=SlicedAdam(parameters=network.parameters, weight_decay=training.weight_decay),
@@ -100,3 +122,19 @@ class LoopState:
             generators=generators,
             epoch_start=generators.order.get_state(),
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """What the loop returns: the compact network, and which units of the `full` one it was made of (`active`).
+
+    `first` is the cost of what was awake at the start.
+    """
+
+    compact: fx.GraphModule
+    full: Network
+    costs: CostModel
+    first: Cost
+    active: Active
+    hardening: Hardening
+    state: LoopState

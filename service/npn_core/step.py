@@ -49,14 +49,18 @@ class Sliced:
             self.network.run(x, self.pass_(active, tensors, noise, update_stats=True))
         self.store(tensors, active)
 
-    def differentiate(self, x: Inputs, y: Any, active: Active, noise: Noise) -> Evaluation:
+    def differentiate(
+        self, x: Inputs, y: Any, active: Active, noise: Noise, *, update_stats: bool = True
+    ) -> Evaluation:
         """The loss and the gradients of the active slices; BatchNorm's statistics of active units move."""
         network = self.network
         tensors = self.tensors(active)
         leaves = {name: tensors[name].detach().requires_grad_() for name in network.parameters}
-        loss = self.loss(network.run(x, self.pass_(active, tensors | leaves, noise, update_stats=True)), y)
+        one = self.pass_(active, tensors | leaves, noise, update_stats=update_stats)
+        loss = self.loss(network.run(x, one), y)
         gradients = _gradients(loss, list(leaves.values()))
-        self.store(tensors, active)
+        if update_stats:
+            self.store(tensors, active)
         updates = [
             Update(name=name, indices=indices, gradient=self.cut(gradient, indices))
             for name, gradient in zip(leaves, gradients, strict=True)

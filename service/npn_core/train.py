@@ -1,6 +1,6 @@
 """The loop: a generator of `Progress` through the three stages of Neural Plasticity Networks.
 
-Stage 1 trains the dense network and learns what its units are worth; stage 2 trains weights and gates
+Stage 1 trains the dense network, or grows one, and learns what its units are worth; stage 2 trains weights and gates
 together while multipliers drive the expected cost to the budget; then the gates harden to a mask that meets it
 exactly, and stage 3 fine-tunes the compact network on what the dense one says.
 """
@@ -8,43 +8,44 @@ exactly, and stage 3 fine-tunes the compact network on what the dense one says.
 import copy
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final, Protocol
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
-from .budget import Hardened, expected_costs, halvings, harden, uniform_probability
-from .config import Budget, Training
-from .cost import CostModel
+from .budget import Hardened, expected_costs, harden, uniform_probability
+from .config import Budget, Expansion, Training
+from .cost import CostModel, cost_model
 from .data import Batch, Data, steps_per_epoch
 from .distillation import Teacher, pupil_loss, share_of
 from .errors import Stopped, TrainingDiverged
 from .estimators import ESTIMATORS
 from .gated import Network, Noise
 from .groups import Active
-from .masks import magnitude_scores, random_scores
+from .growth import asked, awake_at_first, demand, distance, hibernate, is_grown, lacking, wake
+from .masks import SCORES
 from .objective import Objective, Outputs, chance_warning, named, probe
 from .observe import cost_progress, group_progress
 from .progress import Metric, Progress, Stage
 from .pull import prices, pull
 from .saliency import gate_gradients, initial_phi
 from .schedule import Schedule, half_cosine
-from .state import PHI_CENTER, PHI_LIMIT, Hardening, LoopState
+from .state import PHI_CENTER, PHI_LIMIT, Hardening, LoopState, Trained
 from .step import BATCHES_TRACKED, Evaluation, Sliced, gate_step
 from .surgery import compact, without_gates
+from .widening import widen
 
-# Learning rates as factors of `Training.lr`: stage 1 ends lower, for a better teacher, and begins higher where
-# a new network has BatchNorm, which bears it; the compact network of stage 3 begins higher, since fewer weights take
-# larger steps.
+# Learning rates as factors of `Training.lr`: stage 1 ends lower, for a better teacher, and begins higher where a new
+# network has BatchNorm, which bears it; stage 3 begins higher, since fewer weights take larger steps.
 DENSE_FIRST_NORMED = 3.0
 DENSE_LAST = 0.1
 FINE_TUNE_FIRST = 3.0
 PHI_SPREAD = 0.7
 REPORT_SECONDS = 0.5
 REFRESH_BATCHES = 50
+DEMAND_BATCHES = 4
 STAGES: Final = (Stage.PREPARE, Stage.DENSE, Stage.PLASTIC, Stage.FINE_TUNE)
 
 
@@ -58,21 +59,11 @@ class Keeper(Protocol):
         """Write one, before the loop goes on and changes what it holds."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Trained:
-    """What the loop returns: the compact network, and which units of the full one it was made of (`active`)."""
-
-    compact: fx.GraphModule
-    active: Active
-    hardening: Hardening
-    state: LoopState
-
-
 class Trainer:
     """One job's training: its state, and `run`, which may be called once and goes on from that state.
 
     `full` is the whole network, `network` the one that trains, the compact one in stage 3.  `trained`: the
-    network came with weights that are worth something.
+    network came with weights that are worth something.  `expansion`: it is to grow.
     """
 
     def __init__(
@@ -85,21 +76,25 @@ class Trainer:
         budget: Budget,
         training: Training,
         trained: bool,
+        expansion: Expansion | None = None,
         should_stop: Callable[[], bool],
         keeper: Keeper | None = None,
     ) -> None:
         self.full = self.network = network
         self.costs, self.data, self.objective = costs, data, objective
         self.budget, self.training, self.trained = budget, training, trained
+        self.expansion = expansion
         self.should_stop, self.keeper = should_stop, keeper
-        whole = costs.count(torch.ones(network.coupling.size, dtype=torch.bool))
-        self.schedule = Schedule.of(training.epochs, training.k, halvings(whole, budget))
+        awake = awake_at_first(network.coupling, expansion or Expansion())
+        hibernate(network, ~awake)
+        self.first = costs.count(awake)
+        self.schedule = Schedule.of(training.epochs, training.k, distance(self.first, budget, expansion))
         self.estimator = ESTIMATORS[training.estimator]
         self.steps = steps_per_epoch(len(data.train), training.batch_size)
-        self.state = LoopState.fresh(network, budget, training, self.schedule, self.steps)
+        self.state = LoopState.fresh(network, awake, budget, training, self.schedule, self.steps)
         self.teacher: Teacher | None = None
         self.runner = Sliced(network, objective.loss)
-        self.active = network.everything
+        self.active = network.active(awake)
         self.started = time.monotonic()
 
     def run(self) -> Generator[Progress, None, Trained]:
@@ -123,7 +118,15 @@ class Trainer:
         if state.hardening is None:
             raise AssertionError("stage 3 was not entered")
         compacted = self.network.graph.eval()
-        return Trained(compact=compacted, active=self.active, hardening=state.hardening, state=state)
+        return Trained(
+            compact=compacted,
+            full=self.full,
+            costs=self.costs,
+            first=self.first,
+            active=self.active,
+            hardening=state.hardening,
+            state=state,
+        )
 
     def epoch(self) -> Generator[Progress, None, None]:
         """What is left of the present epoch, then a validation."""
@@ -145,6 +148,8 @@ class Trainer:
         state.metrics = self.validate()
         state.history.append(self.progress(loss))
         state.epoch, state.batch = state.epoch + 1, 0
+        if self.expansion is not None and state.epoch < self.schedule.dense:
+            self.grow()
         yield state.history[-1]
 
     def pause(self) -> None:
@@ -201,9 +206,9 @@ class Trainer:
             state.history.append(self.progress(math.nan))
 
     def dense_step(self, batch: Batch, progress: float) -> Evaluation:
-        """An ordinary step of the whole network; where it is its own teacher it only values its units."""
+        """An ordinary step of what is awake; where it is its own teacher it only values its units."""
         network, state = self.network, self.state
-        evaluation = self.runner.differentiate(batch.x, self.target(batch), network.everything, self.noise())
+        evaluation = self.runner.differentiate(batch.x, self.target(batch), self.active, self.noise())
         if state.epoch == self.schedule.dense - 1:
             state.saliency.add(gate_gradients(network, evaluation.updates))
         if self.objective.kind != "distill":
@@ -211,6 +216,31 @@ class Trainer:
             rate = self.training.lr * first * half_cosine(progress, last=DENSE_LAST / first)
             state.adam.step(evaluation.updates, rate)
         return evaluation
+
+    def grow(self) -> None:
+        """After a validation that is the best so far wake units of every group, with new room where there is none."""
+        state = self.state
+        loss = next(one.value for one in state.metrics if one.name == "validation_loss")
+        if loss >= state.best or is_grown(self.costs, self.budget, state.gates.awake):
+            return
+        state.best = loss
+        counts = asked(self.full.coupling, state.gates.awake)
+        more = lacking(self.full.coupling, state.gates.awake, counts)
+        if more:
+            self.widen(more)
+        batches = islice(self.data.training_batches(self.training.batch_size), DEMAND_BATCHES)
+        scores = demand(self.runner, ((batch.x, self.target(batch), self.noise()) for batch in batches))
+        state.gates.awake = wake(self.full.coupling, state.gates.awake, counts, scores)
+        self.active = self.full.active(state.gates.awake)
+
+    def widen(self, more: Mapping[str, int]) -> None:
+        """Go on with a wider network: `more` units of each named group hibernate."""
+        wider = widen(self.full, more, self.data.info.inputs, self.state.generators.growth)
+        self.state.widen(wider, self.full.dims)
+        self.full = self.network = wider.network
+        self.costs = cost_model(self.full.graph, self.full.coupling)
+        self.runner = Sliced(self.network, self.loss())
+        self.active = self.full.active(self.state.gates.awake)
 
     # ---------------------------------------------------------------------------------- stage 2
 
@@ -235,8 +265,12 @@ class Trainer:
         state = self.state
         if not state.saliency.batches:
             return state.gates.phi
-        price = prices(self.costs, self.budget, uniform_probability(self.costs, self.budget))
-        return initial_phi(state.saliency.total, price, center=PHI_CENTER, spread=PHI_SPREAD, limit=PHI_LIMIT)
+        awake, phi = state.gates.awake, state.gates.phi.clone()
+        price = prices(self.costs, self.budget, uniform_probability(self.costs, self.budget, awake))
+        phi[awake] = initial_phi(
+            state.saliency.total[awake], price[awake], center=PHI_CENTER, spread=PHI_SPREAD, limit=PHI_LIMIT
+        )
+        return phi
 
     def plastic_step(self, batch: Batch, progress: float) -> Evaluation:
         """Weights move on the units that the sample opened; phi by the estimate and the multipliers' pull."""
@@ -272,16 +306,14 @@ class Trainer:
 
     def hardened(self) -> Hardened:
         """The mask that meets the budget: the learned one, or a baseline's."""
-        mask = torch.ones_like(self.state.gates.awake)
-        match self.training.mask:
-            case "random":
-                scores = random_scores(self.full, self.state.generators.masks)
-            case "magnitude":
-                scores = magnitude_scores(self.full)
-            case "saliency":
-                scores = self.initial_phi()
-            case _:
-                mask, scores = self.state.gates.harden(), self.state.gates.phi
+        gates, kind, mask = self.state.gates, self.training.mask, self.state.gates.awake
+        if kind == "learned":
+            mask, scores = gates.harden(), gates.phi
+        elif kind == "saliency":
+            scores = self.initial_phi()
+        else:
+            scores = SCORES[kind](self.full, self.state.generators.masks)
+        scores = scores.masked_fill(~gates.awake, -math.inf)  # what hibernates stays asleep
         return harden(self.costs, self.budget, mask, scores, self.training.round_to)
 
     def cut(self, hardening: Hardening) -> None:
@@ -328,12 +360,13 @@ class Trainer:
         state = self.state
         if math.isfinite(state.k):
             return state.gates.harden()
-        return state.hardening.hardened.mask if state.hardening else torch.ones_like(state.gates.awake)
+        return state.hardening.hardened.mask if state.hardening else state.gates.awake
 
     def validate(self) -> tuple[Metric, ...]:
         """The metrics on the validation split of what hardening now would give."""
         network = self.network
-        active = network.active(self.mask()) if math.isfinite(self.state.k) else network.everything
+        compacted = self.state.hardening is not None
+        active = network.everything if compacted else network.active(self.mask())
         return named("validation", self.objective.measure(self.answers(network, active)))
 
     def answers(self, network: Network, active: Active) -> Iterator[tuple[Outputs, Any]]:

@@ -88,13 +88,9 @@ class Layout:
         """Which new positions (n,) of an axis are copies: bool."""
         return self._axes[axis][1] > 0
 
-    def stretch(self, tensor: Tensor, dims: Dims) -> Tensor:
-        """The tensor at its new size, copies at the inserted positions."""
-        return take(tensor, self.indices(dims))
-
     def blank(self, tensor: Tensor, dims: Dims) -> Tensor:
-        """The same, 0 at the inserted positions: for moments."""
-        wider = self.stretch(tensor, dims)
+        """A copy at the new size, 0 at the inserted positions: for moments."""
+        wider = take(tensor, self.indices(dims)).clone()
         for dim, axis in enumerate(dims):
             if axis is not None:
                 wider = wider.index_fill(dim, self.inserted(axis).nonzero().flatten(), 0)

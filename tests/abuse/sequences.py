@@ -32,7 +32,7 @@ def _architecture(name: str, **params: str) -> pb.Model:
 # Jobs on a good dataset that are refused, each for a reason of its own.
 WRONG_JOBS: Mapping[str, Mapping[str, Any]] = {
     "no budget": {"budget": pb.Budget()},
-    "expand": {"compress": None, "expand": pb.ExpandTask()},
+    "expand": {"compress": None, "expand": pb.ExpandTask(awake={"fc9": 3})},
     "infeasible": {"budget": pb.Budget(max_params=1)},
     "unknown": {"model": _architecture("resnet-1000")},
     "unknown parameter": {"model": _architecture("mlp", depth="3")},

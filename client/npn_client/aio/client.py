@@ -12,7 +12,7 @@ from npn_client import decode, encode
 from npn_client._pb import pb
 from npn_client.credentials import Tls
 from npn_client.model import ArchitectureInfo, JobSnapshot, JobState, Plan, ServerInfo
-from npn_client.spec import Architecture, Budget, Dataset, ModelArchive, Resources, Training
+from npn_client.spec import Architecture, Budget, Dataset, Expansion, ModelArchive, Resources, Training
 
 from .calls import AsyncCalls
 from .connection import AsyncConnection
@@ -75,6 +75,36 @@ class AsyncClient:
         )
         return self._handle(decode.snapshot(await self._calls.create_job(request)))
 
+    async def expand(
+        self,
+        model: str | Path | Architecture | ModelArchive | TorchModel,
+        *,
+        dataset: str | Path | Dataset,
+        budget: Budget,
+        awake: Mapping[str, int] | None = None,
+        example_inputs: ExampleInputs | None = None,
+        training: Training | None = None,
+        labels: Mapping[str, str] | None = None,
+        resources: Resources | None = None,
+        priority: int = 0,
+        max_duration: float | timedelta | None = None,
+        request_id: str | None = None,
+    ) -> AsyncJob:
+        """Queue an expansion and return its handle; as in `Client`."""
+        request = encode.create_job_request(
+            await self._calls.store_model(model, example_inputs),
+            dataset=await self._calls.store(dataset),
+            budget=budget,
+            training=training,
+            expansion=Expansion(awake=awake or {}),
+            labels=labels,
+            resources=resources,
+            priority=priority,
+            max_duration=max_duration,
+            request_id=request_id,
+        )
+        return self._handle(decode.snapshot(await self._calls.create_job(request)))
+
     async def plan(
         self,
         model: str | Path | Architecture | ModelArchive | TorchModel,
@@ -83,13 +113,15 @@ class AsyncClient:
         budget: Budget,
         example_inputs: ExampleInputs | None = None,
         training: Training | None = None,
+        expansion: Expansion | None = None,
     ) -> Plan:
-        """What `compress` would come to.  Queues nothing."""
+        """What `compress`, or with an `expansion` `expand`, would come to.  Queues nothing."""
         request = encode.create_job_request(
             await self._calls.store_model(model, example_inputs),
             dataset=await self._calls.store(dataset),
             budget=budget,
             training=training,
+            expansion=expansion,
             validate_only=True,
         )
         return decode.plan((await self._calls.create_job(request)).plan)

@@ -6,19 +6,20 @@ import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from npn_client.model import JobState, Plan
-from npn_client.spec import Architecture, Budget, Dataset, ModelArchive, Training, named_model
+from npn_client.spec import Architecture, Budget, Dataset, Expansion, ModelArchive, Training, named_model
 
 from . import documents, tables, text
 from .display import picture
 from .exits import Exit
 from .follow import finish, follow, hint
-from .options import Session, budget_options, connected, pairs, training_options
+from .options import Command, Session, budget_options, connected, numbers, pairs, training_options
 
 CHECKING = "sending and checking model and dataset"
 OUT = click.option(
@@ -54,29 +55,71 @@ def npn() -> None:
     """
 
 
+def _job_options(command: Command) -> Command:
+    """What `compress` and `expand` both take: MODEL and the options of a job."""
+    for option in reversed(
+        (
+            click.argument("model"),
+            click.option(
+                "--dataset", required=True, help="A file, a folder of Parquet, s3://BUCKET/KEY or objects/ID."
+            ),
+            click.option("--layout", default="", help="NHWC for images whose channels come last."),
+            click.option(
+                "--param",
+                "params",
+                multiple=True,
+                callback=pairs,
+                metavar="KEY=VALUE",
+                help="Of a network of the catalogue; repeatable.",
+            ),
+            budget_options,
+            training_options,
+            LABELS,
+            click.option("--priority", type=int, default=0, help="Higher runs earlier."),
+            click.option("--max-duration", type=float, help="Seconds after which the job fails."),
+            click.option("--request-id", help="A UUID; the same one gives the same job."),
+            OUT,
+            click.option("--detach", is_flag=True, help="Queue the job and return."),
+            click.option(
+                "--dry-run", is_flag=True, help="Check everything, show the feasible range, queue nothing."
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 @npn.command()
-@click.argument("model")
-@click.option("--dataset", required=True, help="A file, a folder of Parquet, s3://BUCKET/KEY or objects/ID.")
-@click.option("--layout", default="", help="NHWC for images whose channels come last.")
-@click.option(
-    "--param",
-    "params",
-    multiple=True,
-    callback=pairs,
-    metavar="KEY=VALUE",
-    help="Of a network of the catalogue; repeatable.",
-)
-@budget_options
-@training_options
-@LABELS
-@click.option("--priority", type=int, default=0, help="Higher runs earlier.")
-@click.option("--max-duration", type=float, help="Seconds after which the job fails.")
-@click.option("--request-id", help="A UUID; the same one gives the same job.")
-@OUT
-@click.option("--detach", is_flag=True, help="Queue the job and return.")
-@click.option("--dry-run", is_flag=True, help="Check everything, show the feasible range, queue nothing.")
+@_job_options
 @connected
-def compress(
+def compress(session: Session, **asked: Any) -> Exit:
+    """Compress MODEL.
+
+    It is a network of the catalogue (`npn models`) or one of your own: a .pt2 file that torch.export wrote,
+    s3://BUCKET/KEY or objects/ID.
+    """
+    return _submit(session, expansion=None, **asked)
+
+
+@npn.command()
+@_job_options
+@click.option(
+    "--awake",
+    multiple=True,
+    callback=numbers,
+    metavar="GROUP=NUMBER",
+    help="Units of a group that are awake at the start (conv1=3, fc1.in=48); repeatable.  Default: all of it.",
+)
+@connected
+def expand(session: Session, *, awake: Mapping[str, int], **asked: Any) -> Exit:
+    """Grow MODEL to the size that the data ask for, at most the budget.
+
+    MODEL is as for `compress`; `--dry-run --json` lists its groups.
+    """
+    return _submit(session, expansion=Expansion(awake=awake), **asked)
+
+
+def _submit(
     session: Session,
     *,
     model: str,
@@ -85,6 +128,7 @@ def compress(
     params: Mapping[str, str],
     budget: Budget,
     training: Training,
+    expansion: Expansion | None,
     labels: Mapping[str, str],
     priority: int,
     max_duration: float | None,
@@ -93,20 +137,19 @@ def compress(
     detach: bool,
     dry_run: bool,
 ) -> Exit:
-    """Compress MODEL.
-
-    It is a network of the catalogue (`npn models`) or one of your own: a .pt2 file that torch.export wrote,
-    s3://BUCKET/KEY or objects/ID.
-    """
+    """Queue the job, or only check it, and follow it to its end."""
     network, source = _network(model, params), Dataset(dataset, layout=layout)
     with session.connect() as client:
         if dry_run:
             with session.busy(CHECKING):
-                plan = client.plan(network, dataset=source, budget=budget, training=training)
+                plan = client.plan(
+                    network, dataset=source, budget=budget, training=training, expansion=expansion
+                )
             _show_plan(session, plan, f"{network.name} on {Path(dataset).name}")
             return Exit.OK
+        submit = client.compress if expansion is None else partial(client.expand, awake=expansion.awake)
         with session.busy(CHECKING):
-            job = client.compress(
+            job = submit(
                 network,
                 dataset=source,
                 budget=budget,

@@ -230,3 +230,12 @@ def pairs(context: click.Context, option: click.Parameter, values: tuple[str, ..
         if not value.partition("=")[0] or "=" not in value:
             raise click.BadParameter(f"{value!r} is not KEY=VALUE", ctx=context, param=option)
     return {key: text for key, _, text in (value.partition("=") for value in values)}
+
+
+def numbers(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> Mapping[str, int]:
+    """KEY=NUMBER, any number of times."""
+    found = pairs(context, option, values)
+    for key, value in found.items():
+        if not value.isdecimal():
+            raise click.BadParameter(f"{key}={value} is not KEY=NUMBER", ctx=context, param=option)
+    return {key: int(value) for key, value in found.items()}

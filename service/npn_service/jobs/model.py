@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import Enum
 from types import MappingProxyType
 
-from npn_core.config import Budget, Training
+from npn_core.config import Budget, Expansion, Training
 from npn_core.progress import Cost, DatasetInfo, Metric, Plan, Progress
 from npn_service.errors import WrongState
 
@@ -111,16 +111,17 @@ class Resources:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobSpec:
-    """What the caller asked for, every default filled in; never changes."""
+    """What the caller asked for, every default filled in; never changes.  Without an `expansion` it compresses."""
 
     model: ArchitectureModel | ModelRef
     dataset: DatasetRef
     budget: Budget
     training: Training
+    expansion: Expansion | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     resources: Resources = Resources()
     priority: int = 0
-    max_duration: float | None = None  # seconds
+    max_duration: float | None = None  # seconds, all attempts together
 
     @property
     def uris(self) -> Mapping[str, str]:
@@ -252,7 +253,10 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptRecord:
-    """One row of the book of attempts.  `outcome` is None while it runs; `cause` says why it did not succeed."""
+    """One row of the book of attempts.  `outcome` is None while it runs; `cause` says why it did not succeed.
+
+    One that was not heard of any more ended with its lease.
+    """
 
     number: int
     host: str

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 
 from npn.v1 import compression_pb2 as pb
 from npn_core.catalogue import resolve_params
-from npn_core.config import Budget, KSchedule, Preprocessing, Training
+from npn_core.config import Budget, Expansion, KSchedule, Preprocessing, Training
 from npn_service.errors import InvalidRequest
 from npn_service.jobs.model import ArchitectureModel, DatasetRef, FileSpec, JobSpec, ModelRef, Resources
 
@@ -35,15 +35,14 @@ def decode_spec(
 
     Raises InvalidRequest, and InvalidInput for what the method itself checks.
     """
-    if job.HasField("expand"):
-        raise _unsupported("job.expand", "this server does not expand yet; set job.compress")
-    if not job.HasField("compress"):
-        raise InvalidRequest("job.compress", "no task is given; set job.compress")
+    if job.WhichOneof("task") is None:
+        raise InvalidRequest("job.compress", "no task is given; set job.compress or job.expand")
     return JobSpec(
         model=_decode_model(job.model),
         dataset=_decode_dataset(job.dataset),
         budget=_decode_budget(job.budget),
         training=_decode_training(job.training, max_epochs=max_epochs, default_threads=default_threads),
+        expansion=Expansion(awake=dict(job.expand.awake)) if job.HasField("expand") else None,
         labels=_decode_labels(job),
         resources=_decode_resources(job.resources),
         priority=job.priority,

@@ -74,8 +74,10 @@ def encode_job(job: model.Job) -> pb.Job:
 
 def encode_spec(spec: model.JobSpec) -> pb.Job:
     """A job with the fields that a caller may set, every default filled in."""
+    grown = spec.expansion
     return pb.Job(
-        compress=pb.CompressTask(),
+        compress=pb.CompressTask() if grown is None else None,
+        expand=None if grown is None else pb.ExpandTask(awake=grown.awake),
         model=_encode_model(spec.model),
         dataset=pb.Dataset(uri=spec.dataset.uri, layout=spec.dataset.layout),
         budget=pb.Budget(

@@ -36,6 +36,7 @@ FEATURES = (
     "dataset.npz",
     "dataset.parquet",
     "dataset.safetensors",
+    "expand",
     "download.read_object",
     "job.logs",
     "model.architecture",

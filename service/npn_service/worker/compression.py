@@ -49,6 +49,7 @@ def compress(
         layout=spec.dataset.layout,
         budget=spec.budget,
         training=spec.training,
+        expansion=spec.expansion,
         output=assignment.output,
         checkpoint=assignment.resume,
         room=Room(memory=assignment.room.memory, disk=assignment.room.disk, folder=assignment.output.parent),

@@ -67,7 +67,7 @@ def inspect(inspection: Inspection, reading: Callable[[str], None]) -> Inspected
         dataset = inspect_dataset(inspection.dataset, layout=spec.dataset.layout)
         field = "model.uri" if isinstance(spec.model, ModelRef) else "model.architecture.params"
         reading(field)
-        plan = pipeline.plan(inspection.core_model, dataset, spec.budget, spec.training)
+        plan = pipeline.plan(inspection.core_model, dataset, spec.budget, spec.training, spec.expansion)
     except Exception as error:
         if is_out_of_memory(error):
             return Inspected(plan=None, error=_too_large(field))

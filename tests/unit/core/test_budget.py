@@ -222,7 +222,9 @@ def test_uniform_probability(limit: int) -> None:
     """Open with this probability, all gates together meet the budget in expectation, and just so."""
     model = model_of(build("lenet5-caffe", {}, input_shape=(1, 28, 28), classes=10, seed=0), (1, 28, 28))
     budget = Budget(max_params=limit)
-    expected = expected_costs(model, uniform_probability(model, budget), budget)["params"].item()
+    awake = torch.ones(model.coupling.size, dtype=torch.bool)
+    expected = expected_costs(model, uniform_probability(model, budget, awake), budget)["params"].item()
+
     assert 0.999 * limit <= expected <= limit
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from npn_core import checkpoint
-from npn_core.config import Budget, CatalogueModel, Preprocessing
+from npn_core.config import Budget, CatalogueModel, Expansion, KSchedule, Preprocessing
 from npn_core.errors import Stopped
 from npn_core.pipeline import CompressJob, compress
 from npn_core.progress import Stage
@@ -63,6 +63,14 @@ def values_job(folder: Path) -> CompressJob:
     """An uploaded network of values, with a mask by chance, half taught by its targets."""
     job = job_of(folder, seeded(Regressor), [(6,)], values)
     return replace(job, training=replace(SHORT, loss="mse", mask="random", distillation=0.5))
+
+
+def growing_job(folder: Path) -> CompressJob:
+    """A network of 3 and 2 neurons, with BatchNorm and dropout, that is widened while it trains."""
+    small = CatalogueModel(name="mlp", params={**MLP.params, "hidden": "3,2"})
+    k = KSchedule(dense_fraction=0.5, plastic_fraction=0.2)
+    training = replace(SHORT, epochs=10, lr=0.01, k=k)
+    return replace(mlp_job(folder), model=small, expansion=Expansion(awake={"fc1": 2}), training=training)
 
 
 JOBS: dict[str, Callable[[Path], CompressJob]] = {
@@ -154,6 +162,38 @@ def test_keeping_checkpoints_changes_nothing(undisturbed: Undisturbed, tmp_path:
 
 
 @dataclass
+class AfterGrowing:
+    """Keeps a checkpoint at the first step, in each stage, of a network that has been widened."""
+
+    folder: Path
+    kept: list[Path] = field(default_factory=list)
+
+    def due(self) -> bool:
+        """Always: `keep` sees where the loop is."""
+        return True
+
+    def keep(self, trainer: Trainer) -> None:
+        """One a stage."""
+        path = self.folder / trainer.state.stage.value
+        if trainer.full.coupling.by_name["fc1"].size > 3 and path not in self.kept:
+            self.kept.append(path)
+            checkpoint.write(path, trainer)
+
+
+def test_a_network_that_grew_is_resumed(tmp_path: Path) -> None:
+    """At its width of then, in every stage, and the same bytes come out."""
+    undisturbed, keeper = growing_job(tmp_path), AfterGrowing(tmp_path)
+    run(undisturbed, keeper=keeper)
+    assert [path.name for path in keeper.kept] == ["dense", "plastic", "fine_tune"]
+    for path in keeper.kept:
+        job = replace(undisturbed, output=tmp_path / f"out-{path.name}", checkpoint=path)
+        run(job)
+        assert report_of(job).resumed == 1
+        assert hashes(job) == hashes(undisturbed)
+        assert history(job) == history(undisturbed)
+
+
+@dataclass
 class Relay:
     """Keeps a checkpoint after a few steps and then stops the job."""
 
@@ -233,7 +273,7 @@ def truncate_generator(_: dict[str, Any], tensors: dict[str, Tensor]) -> None:
 
 
 CHANGES: dict[str, tuple[tuple[int, int], Change, str]] = {
-    "newer format": ((3, 0), say(format_version=2), "format version 2"),
+    "newer format": ((3, 0), say(format_version=3), "format version 3"),
     "no format": ((3, 0), lambda document, _: document.pop("format_version"), "format version None"),
     "unknown key": ((3, 0), say(surprise=1), "surprise"),
     "missing key": ((3, 0), lambda document, _: document.pop("epoch"), "epoch"),

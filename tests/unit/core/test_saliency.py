@@ -82,7 +82,7 @@ def test_magnitude_scores() -> None:
     with torch.no_grad():
         net.parameters["conv1.weight"][2] *= 100
         net.parameters["fc1.weight"][:, 7] = 0
-    scores = magnitude_scores(net)
+    scores = magnitude_scores(net, Generator())
     for group in coupling.groups:
         assert scores[group.slice].mean().item() == pytest.approx(1)
     assert scores[coupling.by_name["conv1"].slice].argmax() == 2

@@ -119,7 +119,7 @@ def test_zero_is_not_absent() -> None:
     ("message", "field", "reason"),
     [
         (a_job(compress=None), "job.compress", "INVALID_FIELD"),
-        (a_job(compress=None, expand=pb.ExpandTask()), "job.expand", "UNSUPPORTED"),
+        (a_job(compress=None, expand=pb.ExpandTask(awake={"fc1": 0})), "job.expand.awake", "INVALID_FIELD"),
         (a_job(model=None), "job.model.architecture.name", "INVALID_FIELD"),
         (a_job(model=pb.Model(uri="")), "job.model.uri", "INVALID_FIELD"),
         (
