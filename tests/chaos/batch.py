@@ -29,6 +29,7 @@ PLACES: dict[str, tuple[str, dict[str, str]]] = {
     "upload": ("attempt.uploading", {}),
     "before commit": ("attempt.committing", {"ending": "finished"}),
     "before answer": ("attempt.committed", {"state": "SUCCEEDED"}),
+    "end": ("attempt.ended", {}),
 }
 
 
@@ -67,6 +68,9 @@ class Kills:
     def _count(self, wanted: Counter[str], victim: str, place: str) -> None:
         wanted[place] -= 1
         self.landed[victim, place] += 1
+
+
+PEACE = Kills(Counter(), Counter())
 
 
 def is_at(line: Line, place: str) -> bool:
@@ -112,6 +116,17 @@ def follow(cluster: Cluster, jobs: Sequence[Job], kills: Kills, *, seconds: floa
         except Unavailable:  # a server that was killed just now
             continue
     return list(jobs)
+
+
+def wait_for(cluster: Cluster, place: str, job: Job) -> Line:
+    """The line of the log that says that the job has come there."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        for line in cluster.lines():
+            if line.job == job.name and is_at(line, place):
+                return line
+        time.sleep(0.002)
+    raise AssertionError(f"{job.name} never came to {place}")
 
 
 def check(cluster: Cluster, jobs: Sequence[Job], undisturbed: dict[str, str]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from postgres_server import PostgresServer
 from s3_server import S3Bucket
-from server_process import ServerProcess, launch_server
+from server_process import ServerProcess, descendants, launch_server
 
 from npn_service.jobs.migrations import migrate
 from npn_service.storage.s3_client import PATIENT, make_minio
@@ -69,6 +69,7 @@ class Cluster:
         migrate(self.postgres.url(self.database))
         self._logs: list[_Log] = []
         self._starts = 0
+        self._frozen: list[int] = []
         self.workers: dict[tuple[str, int], int] = {}
         for index in range(self.servers):
             self.running.append(self._launch(index))
@@ -108,6 +109,22 @@ class Cluster:
         self.running[index].kill()
         self.running[index] = self._launch(index, listen=self.running[index].address)
         self._logs[index] = _Log(self.running[index].log)
+
+    def freeze(self, index: int) -> None:
+        """Have a server, and all that it started, hang."""
+        server = self.running[index].process.pid
+        os.kill(server, signal.SIGSTOP)  # first: it starts nothing more
+        self._frozen = [server, *descendants(server)]
+        self._signal_frozen(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Have what was frozen go on as if nothing had happened."""
+        self._signal_frozen(signal.SIGCONT)
+
+    def _signal_frozen(self, number: signal.Signals) -> None:
+        for process in self._frozen:
+            with suppress(ProcessLookupError):
+                os.kill(process, number)
 
     def stop(self) -> None:
         """Stop every server cleanly."""

@@ -49,5 +49,5 @@ def test_a_batch_survives(start_cluster: Callable[..., Cluster], tmp_path: Path,
         Counter(dict.fromkeys(OF_SERVERS, 5)),
     )
     assert (kills.worker.total(), kills.server.total()) == (50, 25)
-    assert set(OF_WORKERS) | set(OF_SERVERS) == set(PLACES)
+    assert set(OF_WORKERS) | set(OF_SERVERS) == set(PLACES) - {"end"}  # nothing is lost there
     run(start_cluster(servers), tmp_path / "clouds.npz", kills, jobs=30, epochs=12, seconds=4800)

@@ -2,21 +2,19 @@
 
 import itertools
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
-from batch import Kills, check, follow, hashes_of, is_at, submit, write_clouds
+from batch import PEACE, check, follow, hashes_of, submit, wait_for, write_clouds
 from cluster import Cluster
 from postgres_server import PostgresServer
 from s3_server import S3Server
 
 from npn_client import Client, Job, Unavailable
 
-PEACE = Kills(Counter(), Counter())
 # What is promised is 2 seconds; a busy machine takes some more to say what it decided in time.
 ANSWER_SECONDS = 6.0
 
@@ -35,17 +33,6 @@ def outage(dependency: S3Server | PostgresServer, how: str) -> Iterator[None]:
         yield
     finally:
         getattr(dependency, end)()
-
-
-def wait_for(cluster: Cluster, place: str, job: Job) -> None:
-    """Until the log says that the job has come there."""
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        for line in cluster.lines():
-            if line.job == job.name and is_at(line, place):
-                return
-        time.sleep(0.002)
-    raise AssertionError(f"{job.name} never came to {place}")
 
 
 def is_refused_at_once(call: Callable[[], Any]) -> None:
