@@ -1,38 +1,28 @@
-"""Waiting out a source that is away: calls are repeated, and reads go on where they broke off."""
+"""Waiting out a store that is away: calls are repeated, and reads go on where they broke off."""
 
 import threading
 from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
 import structlog
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    sleep_using_event,
-    stop_after_delay,
-    stop_when_event_set,
-    wait_random_exponential,
-)
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
 from npn_core.errors import Stopped
 from npn_service.errors import Unavailable
 
-OUTAGE_SECONDS: Final = 600.0  # a source that is away for longer is left to a later attempt
-_LONGEST_PAUSE: Final = 10.0
+_LONGEST_PAUSE: Final = 2.0  # seconds; also how long a stop may go unseen
 
 R = TypeVar("R")
 
 _log = structlog.get_logger(__name__)
 
 
-def insist(function: Callable[[], R], stop: threading.Event) -> R:
-    """What `function` returns once it does not raise Unavailable; raises that at last, and when `stop` is set."""
+def insist(function: Callable[[], R], stop: Callable[[], bool]) -> R:
+    """What `function` returns once it does not raise Unavailable; raises that when `stop` says so, or raises."""
     retrying = Retrying(
         retry=retry_if_exception_type(Unavailable),
         wait=wait_random_exponential(multiplier=0.2, max=_LONGEST_PAUSE),
-        stop=stop_after_delay(OUTAGE_SECONDS) | stop_when_event_set(stop),
-        sleep=sleep_using_event(stop),
+        stop=lambda _: stop(),
         before_sleep=_tell,
         reraise=True,
     )
@@ -42,7 +32,7 @@ def insist(function: Callable[[], R], stop: threading.Event) -> R:
 def read_on(read: Callable[[int], Iterator[bytes]], size: int, stop: threading.Event) -> Iterator[bytes]:
     """The `size` bytes that `read` gives from an offset on, opened anew at the right place after an outage.
 
-    Raises Stopped once `stop` is set, Unavailable where the source stays away.
+    Raises Stopped once `stop` is set, or Unavailable where the source is away then.
     """
     done = 0
 
@@ -54,7 +44,7 @@ def read_on(read: Callable[[int], Iterator[bytes]], size: int, stop: threading.E
         return first, chunks
 
     while done < size:
-        chunk, rest = insist(open_there, stop)
+        chunk, rest = insist(open_there, stop.is_set)
         try:
             while chunk:
                 if stop.is_set():
@@ -68,4 +58,4 @@ def read_on(read: Callable[[int], Iterator[bytes]], size: int, stop: threading.E
 
 def _tell(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
-    _log.warning("source.away", error=str(error), tries=state.attempt_number)
+    _log.warning("storage.away", error=str(error), tries=state.attempt_number)

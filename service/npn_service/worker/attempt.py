@@ -4,33 +4,25 @@ import math
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import structlog
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from npn_core.progress import Progress, Stage
-from npn_service.errors import (
-    InvalidRequest,
-    LimitExceeded,
-    LostLease,
-    NotFound,
-    ServiceError,
-    Unavailable,
-)
-from npn_service.jobs.garbage import sweep
+from npn_service.errors import InvalidRequest, LimitExceeded, LostLease, Unavailable
 from npn_service.jobs.inputs import Inputs
-from npn_service.jobs.model import Job, JobError, JobResult, State
+from npn_service.jobs.model import JobError, State
 from npn_service.storage.space import DISK_FULL
+from npn_service.storage.streaming import insist
 
 from .attempt_log import MAX_BYTES, AttemptLog
 from .checkpoints import CheckpointDamagedError, CheckpointUploads, fetch
 from .child import Child, ChildEnded
-from .failures import INTERNAL, INVALID_ARGUMENT, RESOURCE_EXHAUSTED
+from .failures import describe
 from .fetching import Fetching
 from .leases import Lease
 from .messages import (
@@ -45,17 +37,16 @@ from .messages import (
     Suspend,
 )
 from .service import Service
+from .settling import Settlement
 from .vigil import Ending, Released, Vigil
 
 _TICK_SECONDS: Final = 0.1
 _PROGRESS_SECONDS: Final = 0.5  # a write each
 _CANCEL_SECONDS: Final = 1.0
 
-_log = structlog.get_logger(__name__)
-
-
-T = TypeVar("T")
 _SHUT_DOWN: Final = Released(cause="the server shut down", counts=False)
+
+_log = structlog.get_logger(__name__)
 
 
 class Attempt:
@@ -126,14 +117,12 @@ class Attempt:
                 return fetching.inputs.result(_TICK_SECONDS)
             except TimeoutError:
                 pass
-            except InvalidRequest as error:
-                return Failed(error=_invalid(error))
-            except LimitExceeded as error:
-                return Failed(error=_too_large(error))
+            except (InvalidRequest, LimitExceeded) as error:
+                return Failed(error=describe(error))
             except (OSError, Unavailable) as error:
                 _log.warning("attempt.not_fetched", error=str(error))
                 return Released(cause=f"its data could not be fetched: {error}", counts=False)
-            if self._cancel_is_asked():
+            if self._lease.is_cancelled():
                 return Cancelled()
             if self._service.draining.is_set():
                 return _SHUT_DOWN
@@ -184,7 +173,7 @@ class Attempt:
         grace_seconds = self._service.limits.grace_seconds
         patience = self._kill_at if self._asked is _SHUT_DOWN else time.monotonic() + grace_seconds
         while not uploads.settled(_TICK_SECONDS) and time.monotonic() < patience:
-            if self._cancel_is_asked():
+            if self._lease.is_cancelled():
                 return
 
     def _fetch(self) -> Path | None:
@@ -193,27 +182,11 @@ class Attempt:
         if checkpoint is None:
             return None
         try:
-            self._insist(lambda: fetch(self._service.objects, self._job, checkpoint, folder))
+            insist(partial(fetch, self._service.objects, self._job, checkpoint, folder), self._is_unwanted)
         except CheckpointDamagedError as error:  # the worker begins anew, and says so
             _log.warning("checkpoint.refused", step=checkpoint.step, cause=str(error))
             shutil.rmtree(folder)
         return folder
-
-    def _insist(self, call: Callable[[], T]) -> T:
-        """Repeat what an outage prevents for as long as the job is to run here; raises what it said at last."""
-
-        def give_up(state: RetryCallState) -> bool:
-            cause = state.outcome and state.outcome.exception()
-            _log.warning("attempt.store_unavailable", cause=str(cause), tries=state.attempt_number)
-            return self._service.draining.is_set() or self._cancel_is_asked()
-
-        retrying = Retrying(
-            retry=retry_if_exception_type((OSError, Unavailable)),
-            stop=give_up,
-            wait=wait_exponential(0.1, max=2),
-            reraise=True,
-        )
-        return retrying(call)
 
     def _follow(self, vigil: Vigil, uploads: CheckpointUploads) -> Ending:
         while True:
@@ -248,7 +221,7 @@ class Attempt:
         if time.monotonic() >= self._kill_at:
             return self._asked
         self._record_progress(pause=_PROGRESS_SECONDS)
-        cancelled = self._cancel_is_asked()
+        cancelled = self._lease.is_cancelled()
         if cancelled and not isinstance(self._asked, Cancelled):
             self._log.add("cancel was asked for")
             self._ask(Cancel(), Cancelled(), _CANCEL_SECONDS)
@@ -258,9 +231,8 @@ class Attempt:
             self._ask(Suspend(), _SHUT_DOWN, self._service.limits.grace_seconds)
         return vigil.verdict()
 
-    def _cancel_is_asked(self) -> bool:
-        """Whether the job's owner wants it to stop.  Raises LostLease."""
-        return self._lease.check() is State.CANCELLING
+    def _is_unwanted(self) -> bool:
+        return self._service.is_unwanted(self._lease)
 
     def _ask(self, message: Cancel | Suspend, ending: Ending, seconds: float) -> None:
         """Ask the worker to stop, which then is the `ending`; it is killed when it takes longer than `seconds`."""
@@ -281,111 +253,10 @@ class Attempt:
             _log.warning("attempt.store_unavailable", error=error.message)
 
     def _settle(self, ending: Ending) -> str:
-        """Make the ending the job's, publishing what it made; returns the outcome.  Raises LostLease."""
-        self._log_trouble(ending)
-        try:
-            if isinstance(ending, Finished):
-                self._record_progress()
-                ending = self._upload(ending)
-            self._keep_log(ending)
-            _log.info("attempt.committing", ending=type(ending).__name__.lower())
-            job = self._commit(ending)
-            _log.info("attempt.committed", state=job.state.name)
-        except LostLease:
-            self._discard()
-            raise
-        with suppress(OSError, ServiceError):  # stays noted as garbage
-            sweep(self._service.store, self._service.objects)
-        return "released" if job.state is State.QUEUED else job.state.value
-
-    def _keep_log(self, ending: Ending) -> None:
-        """Store the log of an attempt that ends badly.  A store that does not answer is no reason to wait."""
+        """Make the ending the job's; returns the outcome.  Raises LostLease."""
         if isinstance(ending, Finished):
-            return
-        self._log.end(ending)
-        text = self._log.text(self._child.stderr_tail(MAX_BYTES))
-        try:
-            self._service.store.record_log(job_id=self._job.id, attempt=self._job.attempt, log=text)
-        except Unavailable as error:
-            _log.warning("attempt.log_not_kept", error=error.message)
-
-    def _upload(self, finished: Finished) -> Ending:
-        """Store the artifact under the attempt's prefix, where nobody looks before the commit."""
-        _log.info("attempt.uploading", files=len(finished.files))
-        for file in finished.files:
-            source = self._output / file.path
-            if not source.resolve().is_relative_to(self._output.resolve()) or not source.is_file():
-                return Released(cause="the worker's artifact lacks a file that it names", counts=True)
-            key = self._job.attempt_prefix + file.path
-            try:
-                self._insist(partial(self._service.objects.put_file, key, source))
-            except (OSError, ServiceError):
-                _log.exception("attempt.not_stored", file=file.path)
-                return Released(cause="the artifact could not be stored", counts=False)
-            if self._cancel_is_asked():
-                return Cancelled()
-        return finished
-
-    def _commit(self, ending: Ending) -> Job:
-        store = self._service.store
-        match ending:
-            case Finished():
-                result = JobResult(
-                    dense=ending.dense,
-                    compact=ending.compact,
-                    metrics=ending.metrics,
-                    files=ending.files,
-                    train_time=ending.train_time,
-                )
-                return self._patiently(store.finish_job, result=result)
-            case Failed(error=error):
-                return self._patiently(store.fail_job, error=error)
-            case Cancelled():
-                return self._patiently(store.confirm_cancel)
-            case Released(cause=cause, counts=counts):
-                return self._patiently(store.release_job, cause=cause, counts=counts)
-
-    def _patiently(self, call: Callable[..., Job], **how: object) -> Job:
-        """Repeat the store's call while the store is out of reach, as long as the lease may hold."""
-        retrying = Retrying(
-            retry=retry_if_exception_type(Unavailable),
-            stop=stop_after_delay(self._service.lease_seconds),
-            wait=wait_exponential(0.1, max=2),
-            reraise=True,
-        )
-        return retrying(call, job_id=self._job.id, attempt=self._job.attempt, **how)
-
-    def _discard(self) -> None:
-        """Remove what a lost attempt stored, unless the job points at it after all.
-
-        It does where it goes on from a checkpoint in it, and where a commit succeeded whose answer never came:
-        its repetition finds the lease gone.
-        """
-        try:
-            job = self._service.store.get_job(owner=self._job.owner, job_id=self._job.id)
-        except NotFound:
-            job = None
-        if job is None or self._job.attempt not in job.attempts_kept:
-            self._service.objects.delete_prefix(self._job.attempt_prefix)
-
-    def _log_trouble(self, ending: Ending) -> None:
-        match ending:
-            case Released(cause=cause, counts=True):
-                _log.error("worker.lost", cause=cause, stderr=self._child.stderr_tail())
-            case Failed(error=JobError(code=code)) if code == INTERNAL:
-                _log.error("worker.defect", stderr=self._child.stderr_tail())
-
-
-def _invalid(error: InvalidRequest) -> JobError:
-    return JobError(
-        code=INVALID_ARGUMENT,
-        reason=error.reason,
-        message=error.message,
-        field=error.violations[0].field.removeprefix("job."),
-    )
-
-
-def _too_large(error: LimitExceeded) -> JobError:
-    return JobError(
-        code=RESOURCE_EXHAUSTED, reason="DATASET_TOO_LARGE", message=error.message, field="dataset.uri"
-    )
+            self._record_progress()
+        stderr = self._child.stderr_tail(MAX_BYTES)
+        settlement = Settlement(self._service, self._lease, output=self._output, log=self._log, stderr=stderr)
+        state = settlement.settle(ending)
+        return "released" if state is State.QUEUED else state.value

@@ -1,8 +1,9 @@
-"""What an exception of the method means for the job: the error that its owner reads."""
+"""What an exception of the method, or of fetching its inputs, means for the job: the error that its owner reads."""
 
 import errno
 
 from npn_core.errors import InvalidInput, TrainingDiverged
+from npn_service.errors import InvalidRequest, LimitExceeded
 from npn_service.jobs.model import JobError
 from npn_service.storage.space import DISK_FULL, is_full
 
@@ -23,6 +24,16 @@ def describe(error: Exception) -> JobError:
         case InvalidInput():
             return JobError(
                 code=INVALID_ARGUMENT, reason=error.reason, message=error.message, field=error.field
+            )
+        case InvalidRequest():
+            field = error.violations[0].field.removeprefix("job.")
+            return JobError(code=INVALID_ARGUMENT, reason=error.reason, message=error.message, field=field)
+        case LimitExceeded():
+            return JobError(
+                code=RESOURCE_EXHAUSTED,
+                reason="DATASET_TOO_LARGE",
+                message=error.message,
+                field="dataset.uri",
             )
         case TrainingDiverged():
             return JobError(code=FAILED_PRECONDITION, reason="TRAINING_DIVERGED", message=str(error))

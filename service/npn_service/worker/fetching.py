@@ -35,7 +35,7 @@ class Fetching:
 
     def _run(self) -> None:
         try:
-            found = insist(self._enter, self._stop) if self._patiently else self._enter()
+            found = insist(self._enter, self._stop.is_set) if self._patiently else self._enter()
         except BaseException as error:
             self.inputs.set_exception(error)
         else:

@@ -40,6 +40,10 @@ class Lease:
             raise LostLease(self._lost)
         return self._state
 
+    def is_cancelled(self) -> bool:
+        """Whether the job's owner wants it to stop.  Raises LostLease when the attempt must stop."""
+        return self.check() is State.CANCELLING
+
     def renewed(self, state: State, *, since: float) -> None:
         """The store extended it; one that was given up stays so."""
         self._state, self._ends = state, since + self._seconds

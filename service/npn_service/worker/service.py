@@ -11,7 +11,7 @@ from npn_service.jobs.model import Job
 from npn_service.jobs.store import JobStore
 from npn_service.storage.store import ObjectStore
 
-from .leases import LeaseKeeper
+from .leases import Lease, LeaseKeeper
 from .messages import DatasetRoom
 from .vigil import WorkerLimits
 
@@ -43,3 +43,7 @@ class Service:
     lease_seconds: float
     limits: WorkerLimits
     draining: threading.Event
+
+    def is_unwanted(self, lease: Lease) -> bool:
+        """Whether the attempt with this lease is not to go on here.  Raises LostLease where it must not."""
+        return lease.is_cancelled() or self.draining.is_set()

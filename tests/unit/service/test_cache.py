@@ -192,11 +192,12 @@ def test_an_outage_is_waited_out(cache: Cache) -> None:
     assert origin.reads == [("a", 0), ("a", 2), ("a", 4), ("a", 6)]
 
 
-def test_an_outage_that_stays(cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It ends with the source's own error, and leaves nothing."""
-    monkeypatch.setattr(streaming, "OUTAGE_SECONDS", 0.05)
-    with pytest.raises(Unavailable, match="gone for a while"):
-        use(cache, Origin({"a": b"0123"}, away=10**9))
+def test_an_outage_that_stays(cache: Cache, tmp_path: Path) -> None:
+    """It ends, when it is told to, with the source's own error, and leaves nothing."""
+    stop, origin = threading.Event(), Origin({"a": b"0123"}, away=10**9)
+    threading.Timer(0.5, stop.set).start()
+    with pytest.raises(Unavailable, match="gone for a while"), ExitStack() as stack:
+        stack.enter_context(cache.hold("ann", origin.wanted(), stop))
     assert list((tmp_path / "cache").iterdir()) == []
 
 
