@@ -158,6 +158,17 @@ def test_every_attempt_is_in_the_book(store: JobStore) -> None:
     assert store.list_attempts(owner="local", job_id=lease(store).id)[0].number == 1
 
 
+def test_an_attempt_that_was_lost_ended_with_its_lease(store: JobStore) -> None:
+    """However long nobody was there to notice."""
+    create(store)
+    job = lease(store, seconds=0.5)
+    time.sleep(1.5)
+    store.expire_leases()
+    (record,) = store.list_attempts(owner="local", job_id=job.id)
+    assert record.end_time is not None
+    assert 0.4 < (record.end_time - record.start_time).total_seconds() < 1.0
+
+
 @pytest.mark.parametrize(
     ("end", "outcome"),
     [
@@ -219,10 +230,10 @@ def test_no_lease_is_timed_by_a_server(store: JobStore) -> None:
     store.renew_leases({job.id: 1}, lease_seconds=60)
     store.expire_leases()
     store.finish_job(job_id=job.id, attempt=1, result=RESULT)
-    assert len(seen) == 5  # one to lease, to renew, to expire, and two to publish
+    assert len(seen) == 6  # one to lease, to renew, to expire, two to publish, and one to end the attempt
     clock = re.compile(r"\(?(clock_timestamp|npn_clock)\(")
     for statement in seen:
-        beside = re.findall(r"lease_expire_time\s*(?:=|<=|>)\s*(\S+)", statement)
+        beside = re.findall(r"lease_expire_time\s*(?:=|<=?|>)\s*(\S+)", statement)
         assert all(clock.match(found) for found in beside)
         assert beside or ("INSERT" in statement and clock.search(statement))
 

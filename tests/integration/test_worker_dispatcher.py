@@ -166,6 +166,26 @@ def test_a_job_that_takes_too_long_fails(lab: Lab) -> None:
     assert "0.5 s" in job.error.message
 
 
+def test_all_attempts_count_for_the_duration(lab: Lab) -> None:
+    """An attempt that follows another has what that left; the time in the queue is nobody's."""
+    first = lab.dispatcher()
+    job = lab.create("count-slowly", max_duration=8.0)
+    lab.wait_reported(job)
+    time.sleep(3.0)
+    first.drain()
+    time.sleep(5.0)
+    lab.dispatcher()
+    ended = lab.wait(job)
+    assert (ended.state, ended.attempt) == (State.FAILED, 2)
+    assert ended.error is not None
+    assert ended.error.reason == "MAX_DURATION_EXCEEDED"
+    records = lab.store.list_attempts(owner=OWNER, job_id=job.id)
+    took = [(record.end_time - record.start_time).total_seconds() for record in records if record.end_time]
+    assert took[0] > 3.0
+    assert took[1] < 8.0 - 1.5  # alone it would have had all eight
+    assert sum(took) > 7.0
+
+
 def test_a_flood_of_progress_is_thinned(lab: Lab) -> None:
     """A worker that reports without pause neither stalls its job nor fills the events."""
     lab.dispatcher()

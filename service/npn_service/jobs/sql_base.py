@@ -111,7 +111,10 @@ class SqlBase:
         self._add_event(connection, job.id, job.sequence, now, job=encode(job))
         if source in LEASED and target not in LEASED:
             running = sa.and_(attempts.c.job_id == job.id, attempts.c.number == job.attempt)
-            ended = {"end_time": now, "outcome": _OUTCOMES[target].value, "cause": cause}
+            # Where nobody was there to notice that its lease passed, it did not run on until somebody was.
+            passed = attempts.c.lease_expire_time
+            end_time = sa.case((passed < clock(), passed), else_=now)
+            ended = {"end_time": end_time, "outcome": _OUTCOMES[target].value, "cause": cause}
             connection.execute(sa.update(attempts).where(running).values(ended))
         self._discard(connection, *_left_behind(job_of(row), target))
         if target.done:

@@ -90,11 +90,22 @@ class Attempt:
     def _work(self) -> Ending:
         """Have the worker run the job; returns how that ended."""
         _log.info("attempt.fetching")
+        try:
+            spent = insist(self._seconds_spent, self._is_unwanted)
+        except Unavailable as error:
+            return Released(cause=error.message, counts=False)
         max_duration, limits = self._job.spec.max_duration, self._service.limits
-        vigil = Vigil(pid=self._child.pid, max_duration=max_duration, limits=limits)
+        vigil = Vigil(pid=self._child.pid, max_duration=max_duration, spent=spent, limits=limits)
         with closing(self._fetching()) as fetching:
             inputs = self._await(fetching, vigil)
             return self._hand_over(inputs, vigil) if isinstance(inputs, Inputs) else inputs
+
+    def _seconds_spent(self) -> float:
+        """How long the attempts before this one had the job."""
+        records = self._service.store.list_attempts(owner=self._job.owner, job_id=self._job.id)
+        return sum(
+            (record.end_time - record.start_time).total_seconds() for record in records if record.end_time
+        )
 
     def _fetching(self) -> Fetching:
         job, store = self._job, self._service.store

@@ -42,12 +42,21 @@ class WorkerLimits:
 
 
 class Vigil:
-    """Watches over the process `pid` of one attempt, which may take `max_duration` seconds."""
+    """Watches over the process `pid` of one attempt at a job that may run for `max_duration` seconds and has
+    run for `spent` of them.
+    """
 
     def __init__(
-        self, *, pid: int, max_duration: float | None, limits: WorkerLimits, kills: OomKills | None = None
+        self,
+        *,
+        pid: int,
+        max_duration: float | None,
+        spent: float = 0.0,
+        limits: WorkerLimits,
+        kills: OomKills | None = None,
     ) -> None:
         self._pid = pid
+        self._spent = spent
         self._max_duration = math.inf if max_duration is None else max_duration
         self._limits = limits
         self._kills = OomKills() if kills is None else kills
@@ -62,7 +71,7 @@ class Vigil:
     def verdict(self) -> Ending | None:
         """How the attempt is to end now; None while all is well."""
         now = time.monotonic()
-        if now - self._started >= self._max_duration:
+        if self._spent + now - self._started >= self._max_duration:
             return Failed(error=_too_long(self._max_duration))
         if now - self._moved >= self._limits.stall_seconds:
             return Released(
@@ -94,7 +103,8 @@ def _too_long(limit: float) -> JobError:
     return JobError(
         code=DEADLINE_EXCEEDED,
         reason="MAX_DURATION_EXCEEDED",
-        message=f"the job ran longer than its max_duration of {limit:g} s; allow more, or fewer epochs",
+        message=f"the job ran longer than its max_duration of {limit:g} s, all attempts together; "
+        "allow more, or fewer epochs",
         field="max_duration",
     )
 
