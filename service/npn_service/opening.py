@@ -68,8 +68,14 @@ def open_objects(
     """The objects, for whoever waits for an answer and for whoever carries bytes; `shared` with the server that
     owns the data folder.
 
-    A bucket that is away at the start is waited for as it would be later.  Raises StartupError when S3 refuses.
+    A bucket that is away at the start is waited for as it would be later.  Raises StartupError when S3 refuses, and
+    where the role needs objects that others can share.
     """
+    if settings.s3 is None and settings.role != "all":
+        raise StartupError(
+            f"NPN_ROLE={settings.role} needs other servers beside it, and they share objects through S3; set "
+            "NPN_S3_ENDPOINT and NPN_S3_BUCKET, or NPN_ROLE to all"
+        )
     if settings.s3 is None:
         local = LocalObjectStore(paths.objects, min_free=settings.min_free_bytes, shared=shared)
         return local, local

@@ -10,11 +10,13 @@ import grpc
 import pytest
 from job_samples import RESULT, create, lease
 from postgres_server import PostgresServer
+from s3_server import S3Bucket
 from server_process import ServerProcess
 from test_rpc_command import run
 from wire import SECONDS, Stub, connect, job_on, npz, refused, upload
 
 from npn.v1 import compression_pb2 as pb
+from npn_client import Architecture, Budget, Client
 from npn_service.errors import Unavailable
 from npn_service.jobs.migrations import migrate
 from npn_service.jobs.model import Outcome, State
@@ -211,21 +213,25 @@ def test_a_server_waits_for_its_database(
 
 
 def test_roles_share_the_work(
-    postgres: PostgresServer, database: str, tmp_path: Path, start_server: Callable[..., ServerProcess]
+    postgres: PostgresServer,
+    database: str,
+    s3: S3Bucket,
+    tmp_path: Path,
+    start_server: Callable[..., ServerProcess],
 ) -> None:
     """An API replica queues and serves and runs nothing; a worker host runs jobs and serves metrics alone."""
-    url = postgres.url(database)
-    objects, worker_data = tmp_path / "api" / "objects", tmp_path / "worker"
-    objects.mkdir(parents=True)
-    worker_data.mkdir()
-    (worker_data / "objects").symlink_to(objects)  # what S3 does where servers are on several machines
-    api = start_server(role="api", database_url=url, data_dir=tmp_path / "api")
-    with connect(api.address) as stub:
-        job = submit(stub, job_on(upload(stub, npz())))
-        assert job.wait_reason == "no host that runs jobs is up"
+    shared = {"database_url": postgres.url(database), **s3.environment()}
+    data = tmp_path / "data.npz"
+    data.write_bytes(npz())
+    api = start_server(role="api", **shared)
+    with Client(api.address, timeout=SECONDS) as client, connect(api.address) as stub:
+        job = client.compress(
+            Architecture("mlp", {"hidden": [16]}), dataset=data, budget=Budget(max_params=800)
+        )
+        assert job.snapshot.wait_reason == "no host that runs jobs is up"
         time.sleep(1.0)
-        assert stub.GetJob(pb.GetJobRequest(name=job.name), timeout=SECONDS).attempt == 0
-        worker = start_server(role="worker", database_url=url, data_dir=worker_data)
+        assert job.refresh().snapshot.attempt == 0
+        worker = start_server(role="worker", **shared)
         assert worker.address == ""
         assert 'npn_jobs{state="QUEUED"}' in metrics(worker)
         assert 'npn_jobs{state="QUEUED"}' in metrics(api)
