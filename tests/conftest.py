@@ -35,6 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """One server shared by all tests that leave it running; `start_server` gives one of the test's own."""
     folder = tmp_path_factory.mktemp("server")
     shared = launch_server(folder / "data", folder)
+    shared.warm()
     yield shared
     assert shared.stop() == 0, shared.log.read_text()
 

@@ -81,6 +81,7 @@ def guard(folder: Path) -> Iterator[Guarded]:
         oidc_audience=AUDIENCE,
         oidc_jwks=str(write_jwks(folder / "jwks.json", issuer)),
     )
+    server.warm()
     ca = authority.write(folder / "ca.crt").read_bytes()
     guarded = Guarded(
         server=server, authority=authority, ca=ca, issuer=issuer, tokens_file=file, tokens=tokens

@@ -45,6 +45,13 @@ class ServerProcess:
             return
         self.process.wait(STOP_SECONDS)
 
+    def warm(self) -> None:
+        """Wait until its inspector is ready: before that a job may be created without being checked."""
+        deadline = time.monotonic() + START_SECONDS
+        while not any(line.get("event") == "inspector.ready" for line in self.log_lines()):
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.1)
+
     def log_lines(self) -> list[dict[str, object]]:
         """What the server logged so far."""
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]

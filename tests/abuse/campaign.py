@@ -121,6 +121,7 @@ def launch_victim(start: Callable[..., ServerProcess], folder: Path) -> Victim:
     store.close()
     settings = {name: str(limit) for name, limit in LIMITS.items()}
     server = start(data_dir=data, workers="0", **settings)
+    server.warm()
     return Victim(server=server, artifact=f"{job.name}/artifact/{file.path}")
 
 

@@ -135,8 +135,9 @@ def test_half_a_gigabyte(start_server: Callable[..., ServerProcess], model: Path
     size = model.stat().st_size
     assert size >= 500_000_000
     server = start_server()
+    server.warm()
     proxy = Proxy(server.address, CUTS)
-    with Client(server.address) as client:  # the inspector is warm afterwards
+    with Client(server.address) as client:  # what its first use takes is taken afterwards
         client.plan("mlp", dataset=dataset, budget=Budget(max_params=100_000))
     before = memory(server.process.pid)
     with watched({server.process.pid, *descendants(server.process.pid)}) as largest:

@@ -26,6 +26,7 @@ def idle_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProc
     """A server that leases nothing."""
     folder = tmp_path_factory.mktemp("idle")
     launched = launch_server(folder / "data", folder, workers="0")
+    launched.warm()
     yield launched
     launched.kill()
 

@@ -127,6 +127,7 @@ def test_whole_jobs(
 ) -> None:
     """npz, safetensors and a folder of Parquet train from their URIs, objects of the service in S3 as well."""
     server = start_server(**make_bucket(s3_server).environment())
+    server.warm()
     random = np.random.default_rng(0)
     y = random.integers(0, 2, 100)
     x = (random.normal(size=(100, 6)) + y[:, None]).astype(np.float32)

@@ -52,6 +52,7 @@ def server(bucket: S3Bucket, way: Relay, tmp_path_factory: pytest.TempPathFactor
     """A server that speaks to S3 itself and signs URLs for the relay."""
     folder = tmp_path_factory.mktemp("s3-jobs")
     shared = launch_server(folder / "data", folder, s3_public_endpoint=way.endpoint, **bucket.environment())
+    shared.warm()
     yield shared
     assert shared.stop() == 0, shared.log.read_text()
 

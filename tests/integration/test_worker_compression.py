@@ -75,7 +75,7 @@ def test_the_inspector_plans_and_refuses(tmp_path: Path) -> None:
         (replace(spec, model=ArchitectureModel(name="no-such", params={})), good),
         (replace(spec, budget=Budget(max_params=1)), good),
     ]
-    inspector = Inspector()
+    inspector = Inspector(timeout=120.0)
     inspector.start()
 
     async def ask() -> list[Inspected | None]:

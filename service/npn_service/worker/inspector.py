@@ -4,8 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Final
 
@@ -56,12 +55,11 @@ class Inspector:
         self._lock = threading.Lock()  # held where a process is made, so that `stop` misses none
         # One thread makes every process, asks it, and lives as long as it does.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inspector")
-        self._started: Future[Child] | None = None
 
     def start(self) -> None:
-        """Start the process; it is warm some seconds later, and the first questions wait for that."""
+        """Start the process; it is warm some seconds later, and the first questions wait for that in line."""
         self._thread.submit(self._replace).result()
-        self._started = self._thread.submit(self._warm)
+        self._thread.submit(self._warm_up)
 
     def stop(self) -> None:
         """End the process; questions that wait, and later ones, raise Unavailable."""
@@ -76,16 +74,13 @@ class Inspector:
     async def inspect(self, inspection: Inspection) -> Inspected | None:
         """The plan of a job, or what is wrong with it; an input that crashes the process is wrong.
 
-        None when there is no answer within `timeout` seconds, the wait for other questions included (but not
-        that for the first process to start).  Raises Unavailable when too many wait, or nothing can be asked.
+        None when there is no answer within `timeout` seconds, the wait for other questions and for a process that
+        still starts included.  Raises Unavailable when too many wait, or nothing can be asked.
         """
         if self._stopped or self._waiting >= _MAX_WAITING:
             raise Unavailable("too many jobs are being checked; try again")
         self._waiting += 1
         try:
-            if self._started is not None:
-                with suppress(Exception):  # the question itself finds out whether that lasts
-                    await asyncio.shield(asyncio.wrap_future(self._started))
             deadline = time.monotonic() + self._timeout
             asked = asyncio.get_running_loop().run_in_executor(self._thread, self._ask, inspection, deadline)
             done, _ = await asyncio.wait({asked}, timeout=self._timeout + 0.5)  # the process is killed first
@@ -113,6 +108,10 @@ class Inspector:
             return Inspected(plan=None, error=_CRASHED[field])
         self._replace(f"it did not answer in time about {field}")
         return None
+
+    def _warm_up(self) -> None:
+        self._warm()
+        _log.info("inspector.ready")
 
     def _warm(self) -> Child:
         """The process, once it is ready; a fresh one if it died since the last question."""
