@@ -1,6 +1,9 @@
 """A full disk, on a small one of its own: clear errors, nothing corrupt, and work resumes when there is room."""
 
+import hashlib
+import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,7 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 from server_process import ServerProcess
-from wire import SECONDS, Refusal, Stub, connect, npz, refusal_of, refused, upload, write
+from wire import SECONDS, Refusal, Stub, connect, job_on, npz, refusal_of, refused, upload, write
 from wire import announce as announced
 
 from npn.v1 import compression_pb2 as pb
@@ -22,7 +25,7 @@ SMALL_DISK = ("unshare", "-Urm", "sh", "-c", f'mount -t tmpfs -o size={DISK} sma
 
 @pytest.fixture
 def start_small(start_server: Callable[..., ServerProcess], tmp_path: Path) -> Iterator["StartSmall"]:
-    """Start a server without workers whose data folder is a disk of 24 MiB, in a mount namespace of its own."""
+    """Start a server, without workers by default, whose data folder is a disk of 24 MiB of its own."""
     allowed = subprocess.run(
         [*SMALL_DISK, str(tmp_path), "true"], capture_output=True, text=True, check=False
     )
@@ -32,9 +35,9 @@ def start_small(start_server: Callable[..., ServerProcess], tmp_path: Path) -> I
     data.mkdir()
     with ExitStack() as stack:
 
-        def start(reserve: int = RESERVE) -> SmallServer:
-            through = (*SMALL_DISK, str(data))
-            server = start_server(data_dir=data, through=through, workers="0", min_free_bytes=str(reserve))
+        def start(reserve: int = RESERVE, **settings: str) -> SmallServer:
+            own = {"workers": "0", "min_free_bytes": str(reserve)} | settings
+            server = start_server(data_dir=data, through=(*SMALL_DISK, str(data)), **own)
             return SmallServer(server, stack.enter_context(connect(server.address)))
 
         yield start
@@ -61,6 +64,36 @@ class SmallServer:
         """Take so many bytes."""
         with self._ballast.open("ab") as file:
             file.write(bytes(size))
+
+    def leave(self, size: int) -> None:
+        """Take what is left but so many bytes."""
+        self.take(shutil.disk_usage(self._ballast.parent).free - size)
+
+    def wait_for(self, event: str, *, after: int = 0, meanwhile: Callable[[], object] = str) -> int:
+        """How many lines the log had when it told of this event, beyond its first `after` lines."""
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            for number, line in enumerate(self.server.log_lines()[after:], after + 1):
+                if line.get("event") == event:
+                    return number
+            meanwhile()
+            time.sleep(0.02)
+        raise AssertionError(f"no {event} in time:\n{self.server.log.read_text()[-4000:]}")
+
+    def job(self, epochs: int) -> pb.Job:
+        """A job of so many epochs, queued."""
+        asked = job_on(upload(self.stub, npz()), training=pb.Training(epochs=epochs, batch_size=32))
+        return self.stub.CreateJob(pb.CreateJobRequest(job=asked), timeout=SECONDS)
+
+    def succeeded_at_once(self, job: pb.Job) -> bool:
+        """Whether the job ends well, in its first attempt, with an artifact of the right bytes."""
+        *_, last = self.stub.WatchJob(pb.WatchJobRequest(name=job.name), timeout=180)
+        assert last.job.state == pb.JOB_STATE_SUCCEEDED, last.job.error
+        for file in last.job.result.files:
+            read = pb.ReadObjectRequest(name=f"{job.name}/artifact/{file.path}")
+            data = b"".join(answer.data for answer in self.stub.ReadObject(read, timeout=SECONDS))
+            assert hashlib.sha256(data).hexdigest() == file.sha256
+        return bool(last.job.attempt == 1)
 
     def make_room(self) -> None:
         """Give back what was taken."""
@@ -111,6 +144,36 @@ def test_a_database_without_room_loses_nothing(start_small: StartSmall) -> None:
     assert len(listed) == 1 + begun  # those that were answered with OK are there, the refused one is not
     small.make_room()
     assert upload(small.stub, b"new bytes", "b").startswith("objects/")
+    assert small.server.stop() == 0
+    assert not [line for line in small.server.log_lines() if line.get("level") == "error"]
+
+
+def test_a_checkpoint_that_finds_no_room_is_made_later(start_small: StartSmall) -> None:
+    """Without a byte left the job trains on, and the next checkpoint after there is room is stored."""
+    small = start_small(reserve=0, workers="1", checkpoint_seconds="0.2", lease_seconds="100")
+    job = small.job(epochs=800)
+    small.wait_for("checkpoint.recorded")
+    # Whatever the server lets go meanwhile is taken, too.
+    full = small.wait_for("checkpoint.not_written", meanwhile=small.fill)
+    small.make_room()
+    small.wait_for("checkpoint.recorded", after=full)
+    assert small.succeeded_at_once(job)
+    assert small.server.stop() == 0
+    assert not [line for line in small.server.log_lines() if line.get("level") == "error"]
+
+
+def test_an_artifact_waits_for_room(start_small: StartSmall) -> None:
+    """Nothing goes below the reserve; what was trained is stored when there is room, and no attempt is spent."""
+    small = start_small(reserve=12 * MIB, workers="1", checkpoint_seconds="0.2")
+    job = small.job(epochs=300)
+    small.wait_for("checkpoint.recorded")
+    small.leave(10 * MIB)
+    uploading = small.wait_for("attempt.uploading")
+    small.wait_for("storage.away", after=uploading)
+    now = small.stub.GetJob(pb.GetJobRequest(name=job.name), timeout=SECONDS)
+    assert now.state == pb.JOB_STATE_RUNNING
+    small.make_room()
+    assert small.succeeded_at_once(job)
     assert small.server.stop() == 0
     assert not [line for line in small.server.log_lines() if line.get("level") == "error"]
 

@@ -14,6 +14,7 @@ from npn_service.errors import LostLease, NotFound, ServiceError
 from npn_service.jobs.garbage import sweep
 from npn_service.jobs.model import Checkpoint, Job
 from npn_service.jobs.store import JobStore
+from npn_service.storage.space import explaining_full_disk
 from npn_service.storage.store import ObjectStore
 
 from .messages import Checkpointed
@@ -133,10 +134,12 @@ class CheckpointDamagedError(Exception):
     """A stored checkpoint is not what was recorded of it."""
 
 
+@explaining_full_disk()
 def fetch(objects: ObjectStore, job: Job, checkpoint: Checkpoint, folder: Path) -> None:
     """Copy a job's checkpoint into the new `folder`.
 
-    Raises CheckpointDamagedError where it is not what was recorded, and as the store does where that is away.
+    Raises CheckpointDamagedError where it is not what was recorded, and Unavailable where the store is away or the
+    disk full.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
