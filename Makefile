@@ -11,7 +11,7 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
-# Kills and outages in their long form: hours.  `make test` has a short one.
+# Kills, outages and servers that hang, in their long form: hours.  `make test` has a short one.
 chaos: $(INSTALLED)
 	$(BIN)/python -m pytest tests/chaos -m slow
 

@@ -1,10 +1,11 @@
-"""What an exception of the method becomes for the job's owner."""
+"""What an exception of the method, or of fetching its inputs, becomes for the job's owner."""
 
 import errno
 
 import pytest
 
 from npn_core.errors import InfeasibleBudget, InvalidInput, TrainingDiverged
+from npn_service.errors import InvalidRequest, LimitExceeded
 from npn_service.worker.failures import describe
 
 
@@ -18,6 +19,8 @@ from npn_service.worker.failures import describe
             "dataset.uri",
         ),
         (InfeasibleBudget("budget.max_params", "too small"), 3, "BUDGET_INFEASIBLE", "budget.max_params"),
+        (InvalidRequest("job.model.uri", "gone", reason="MODEL_CHANGED"), 3, "MODEL_CHANGED", "model.uri"),
+        (LimitExceeded("larger than the cache"), 8, "DATASET_TOO_LARGE", "dataset.uri"),
         (TrainingDiverged(3), 9, "TRAINING_DIVERGED", ""),
         (MemoryError(), 8, "OUT_OF_MEMORY", ""),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 8, "OUT_OF_MEMORY", ""),
