@@ -15,6 +15,7 @@ from npn_client import (
     AsyncClient,
     Budget,
     Client,
+    Expansion,
     InvalidArgument,
     JobState,
     NotFound,
@@ -49,6 +50,22 @@ def test_from_a_local_file_to_an_artifact(server: ServerProcess, dataset: Path, 
         job.delete()
         with pytest.raises(NotFound):
             client.get_job(job.id)
+
+
+def test_a_network_that_grows(server: ServerProcess, dataset: Path, tmp_path: Path) -> None:
+    """`expand` begins with what is awake, ends within the budget, and refuses groups that are not there."""
+    with Client(server.address) as client:
+        with pytest.raises(InvalidArgument) as raised:
+            client.expand(MODEL, dataset=dataset, budget=BUDGET, awake={"conv1": 3})
+        assert raised.value.violations[0].field == "job.expand.awake"
+        assert "it has" in raised.value.violations[0].description
+        job = client.expand(MODEL, dataset=dataset, budget=BUDGET, awake={"fc1": 2}, training=TRAINING)
+        assert job.wait(timeout=120).state is JobState.SUCCEEDED, job.error
+        assert job.snapshot.expansion == Expansion(awake={"fc1": 2})
+        result = job.result()
+        assert result.dense.params < client.plan(MODEL, dataset=dataset, budget=BUDGET).dense.params
+        assert result.compact.params <= 60
+        assert {path.name for path in result.download(tmp_path)} >= {"model.pt2", "report.json"}
 
 
 def test_request_id(server: ServerProcess, dataset: Path) -> None:
@@ -134,3 +151,21 @@ def test_a_watch_survives_the_server(start_server: Callable[..., ServerProcess],
     shown = [state for state in states if state is not JobState.QUEUED]
     assert shown[0] is JobState.RUNNING
     assert states[-1] is JobState.SUCCEEDED
+
+
+def test_expand_command(
+    server: ServerProcess, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`npn expand` ends with 0 and a table of how large the network was and is; a wrong --awake is told before."""
+    asked = ["expand", "mlp", "--param", "hidden=16", "--dataset", str(dataset), "--max-params", "60"]
+    asked += ["--epochs", "4", "--server", server.address]
+    with pytest.raises(SystemExit) as ended:
+        main([*asked, "--awake", "fc1=few"])
+    assert ended.value.code == 2
+    assert "fc1=few is not KEY=NUMBER" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main([*asked, "--awake", "fc1=2", "--out", str(tmp_path)])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert "grow mlp" in said
+    assert "larger" in said

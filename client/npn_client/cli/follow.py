@@ -44,7 +44,8 @@ def finish(session: Session, job: Job, *, dataset: str, out: Path | None) -> Non
     if session.json or job.snapshot.result is None:
         return
     console = session.console
-    console.print(tables.result(job.snapshot.result, text.title(job.snapshot, dataset)))
+    grown, title = job.snapshot.expansion is not None, text.title(job.snapshot, dataset)
+    console.print(tables.result(job.snapshot.result, title, grown=grown))
     if out is not None:
         console.print(f"units kept  {escape(tables.units(out))}", style="dim")
     console.print(f"trained in  {text.duration(result.train_time)}", style="dim")

@@ -15,19 +15,20 @@ from . import text
 _CURVE_ROWS = 20
 
 
-def result(outcome: Outcome, title: str) -> Table:
-    """Dense beside compact."""
+def result(outcome: Outcome, title: str, *, grown: bool = False) -> Table:
+    """Dense beside compact; of a network that has `grown` its start, which nobody measured, beside its end."""
     table = _table(title)
     table.add_column("")
-    for heading in ("dense", "compact", "smaller"):
+    for heading in ("at first", "grown", "larger") if grown else ("dense", "compact", "smaller"):
         table.add_column(heading, justify="right")
     for kind, name in text.COST_NAMES.items():
-        dense, compact = getattr(outcome.dense, kind), getattr(outcome.compact, kind)
-        table.add_row(name, f"{dense:,}", f"{compact:,}", f"{dense / max(compact, 1):.1f} times")
+        first, last = getattr(outcome.dense, kind), getattr(outcome.compact, kind)
+        ratio = last / max(first, 1) if grown else first / max(last, 1)
+        table.add_row(name, f"{first:,}", f"{last:,}", f"{ratio:.1f} times")
     for name, dense_metric, compact_metric in _pairs(outcome.metrics):
         table.add_row(
             text.metric_name(name),
-            text.metric(dense_metric, interval=True),
+            text.metric(None if grown else dense_metric, interval=True),
             text.metric(compact_metric, interval=True),
             "",
         )

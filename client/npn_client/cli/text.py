@@ -63,7 +63,10 @@ def title(job: JobSnapshot, dataset: str) -> str:
     model = job.model.name
     if isinstance(job.model, Architecture):
         model = " ".join([model, *(f"{key}={value}" for key, value in sorted(job.model.params.items()))])
-    return " · ".join(part for part in (f"{model} on {dataset}", budget(job.budget)) if part)
+    what = f"{model} on {dataset}"
+    if job.expansion is not None:
+        what = f"grow {what}"
+    return " · ".join(part for part in (what, budget(job.budget)) if part)
 
 
 def attempt(job: JobSnapshot, kept: JobLogs) -> str:
