@@ -105,7 +105,7 @@ def cases() -> dict[str, Callable[[], object]]:
         adam.step(evaluation.updates, 1e-3)
 
     def disarm() -> None:
-        u = torch.rand(coupling.size, generator=phi, dtype=torch.float64)
+        u = torch.rand((1, coupling.size), generator=phi, dtype=torch.float64)
         gates.phi.fill_(2.0)
         result = gate_step(runner, gates, 2.0, ESTIMATORS["disarm"], (x, y), u, Noise(generator=generator))
         adam.step(result.evaluation.updates, 1e-3)

@@ -126,7 +126,7 @@ class Preprocessing:
             _require(all(s > 0 for s in self.std), f"{at}.std", "every std must be above 0")
 
 
-ESTIMATORS = ("disarm", "arm", "ar")
+ESTIMATORS = ("disarm", "arm", "ar", "rloo", "ugc", "straight-through")
 LOSSES = ("cross_entropy", "mse", "distill")
 AUGMENTS = ("none", "crop-flip")
 MAX_ROUND_TO = 256

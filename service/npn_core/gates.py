@@ -62,11 +62,6 @@ class Gates:
         """pi (G,): the probability that each gate is open; 0 where the unit hibernates."""
         return torch.sigmoid(logits(self.phi, k)) * self.awake
 
-    def sample(self, u: Tensor, k: float) -> tuple[Tensor, Tensor]:
-        """The antithetic pair of gate vectors (G,) bool for `u` (G,)."""
-        b, b_antithetic = sample(u, logits(self.phi, k))
-        return b & self.awake, b_antithetic & self.awake
-
     def harden(self) -> Tensor:
         """The gates that are open at k = inf: (G,) bool."""
         return (self.phi > 0) & self.awake

@@ -13,6 +13,7 @@ from .gated import Network, Noise, Pass
 from .gates import Gates, logits
 from .groups import Active
 from .optimizer import Update
+from .saliency import gate_gradients
 from .slices import Indices, put, take
 
 Inputs = tuple[Tensor, ...]
@@ -158,21 +159,21 @@ def gate_step(
     u: Tensor,
     noise: Noise,
 ) -> GateStep:
-    """Evaluate the loss at the sample of `u` (G,) and estimate its gradient in phi: k times that in a.
+    """Evaluate the loss at the samples of `u` (rows, G) and estimate its gradient in phi: k times that in a.
 
-    The antithetic evaluation uses BatchNorm in the same mode with its running statistics left alone, and the
-    same dropout noise; it is left out where both samples agree.  At k = inf phi has no gradient.
+    The weights train at the first.  The others use BatchNorm in the same mode with its running statistics left
+    alone, and the same dropout noise; what agrees with the first is not evaluated again.  At k = inf phi has no
+    gradient.
     """
-    x, y = batch
-    b, b_antithetic = gates.sample(u, k)
-    network = runner.network
-    f_antithetic = None
-    if estimator.antithetic and not bool((b == b_antithetic).all()):
-        f_antithetic = runner.evaluate(x, y, network.active(b_antithetic), noise)
+    (x, y), network = batch, runner.network
+    a = logits(gates.phi, k)
+    b, *others = (sample & gates.awake for sample in estimator.samples(u, a))
     evaluation = runner.differentiate(x, y, network.active(b), noise)
     if math.isinf(k):
         return GateStep(evaluation=evaluation, phi_gradient=torch.zeros_like(gates.phi))
-    f = evaluation.loss
-    a = logits(gates.phi, k)
-    gradient = estimator.gradient(u, a, f, f if f_antithetic is None else f_antithetic)
+    f = [
+        evaluation.loss if torch.equal(z, b) else runner.evaluate(x, y, network.active(z), noise)
+        for z in (b, *others)
+    ]
+    gradient = estimator.gradient(u, a, f, lambda: gate_gradients(network, evaluation.updates))
     return GateStep(evaluation=evaluation, phi_gradient=k * gradient * gates.awake)

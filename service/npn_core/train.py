@@ -276,7 +276,8 @@ class Trainer:
         """Weights move on the units that the sample opened; phi by the estimate and the multipliers' pull."""
         state, gates, costs, budget = self.state, self.state.gates, self.costs, self.budget
         state.k = self.schedule.k(progress)
-        u = torch.rand(len(gates.phi), generator=state.generators.gates, dtype=torch.float64)
+        size = (self.estimator.rows, len(gates.phi))
+        u = torch.rand(size, generator=state.generators.gates, dtype=torch.float64)
         pair = (batch.x, self.target(batch))
         result = gate_step(self.runner, gates, state.k, self.estimator, pair, u, self.noise())
         state.adam.step(result.evaluation.updates, self.training.lr)

@@ -155,7 +155,11 @@ def training_options(command: Command) -> Command:
     @click.option("--lr", type=float, help="Learning rate of the weights.")
     @click.option("--gate-lr", type=float, help="Learning rate of the gates.")
     @click.option("--weight-decay", type=float)
-    @click.option("--estimator", default="", help="Gradient of the gates: disarm, arm or ar.")
+    @click.option(
+        "--estimator",
+        default="",
+        help="Gradient of the gates: disarm, arm, ar, rloo, ugc or straight-through.",
+    )
     @click.option("--loss", default="", help="cross_entropy, mse, or distill (without labels).")
     @click.option("--output", default="", help="Which of several outputs the loss looks at: name or index.")
     @click.option("--augment", default="", help="none or crop-flip.")

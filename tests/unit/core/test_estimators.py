@@ -1,4 +1,4 @@
-"""ARM, AR and DisARM against enumeration, without sampling."""
+"""Every estimator against enumeration, without sampling."""
 
 import pytest
 import torch
@@ -9,7 +9,6 @@ from torch import Tensor
 
 from npn_core import config
 from npn_core.estimators import ESTIMATORS
-from npn_core.gates import sample
 
 seeds = st.integers(0, 2**32)
 
@@ -26,10 +25,18 @@ def lookup(table: Tensor, z: Tensor) -> float:
     return table[int("".join(str(int(gate)) for gate in z), 2)].item()
 
 
+def slope(table: Tensor, z: Tensor) -> Tensor:
+    """df/dz (G,) of the multilinear f at the open gates of z: f there less f with that gate closed."""
+    less = [lookup(table, z & ~gate) for gate in torch.eye(len(z), dtype=torch.bool)]
+    return lookup(table, z) - torch.tensor(less, dtype=table.dtype)
+
+
 def estimate(name: str, a: Tensor, table: Tensor, u: Tensor) -> Tensor:
-    """One draw of an estimator."""
-    b, b_antithetic = sample(u, a)
-    return ESTIMATORS[name].gradient(u, a, lookup(table, b), lookup(table, b_antithetic))
+    """One draw of an estimator, u (rows, G)."""
+    estimator = ESTIMATORS[name]
+    samples = estimator.samples(u, a)
+    f = [lookup(table, z) for z in samples]
+    return estimator.gradient(u, a, f, lambda: slope(table, samples[0]))
 
 
 def exact(a: Tensor, table: Tensor) -> Tensor:
@@ -48,9 +55,9 @@ def test_masks_and_lookup_agree() -> None:
 @pytest.mark.parametrize("size", [3, 4])
 @pytest.mark.parametrize("seed", range(3))
 def test_unbiased(name: str, size: int, seed: int) -> None:
-    """The mean over u is the gradient of the expectation."""
+    """The mean over u is the gradient of the expectation; straight-through's, as f is linear in each gate."""
     a, table = problem(size, seed)
-    found = mean(lambda u: estimate(name, a, table, u), a)
+    found = mean(lambda u: estimate(name, a, table, u), a, name)
     torch.testing.assert_close(found, exact(a, table), rtol=0, atol=1e-10)
 
 
@@ -59,7 +66,7 @@ def test_unbiased_at_the_edges(name: str) -> None:
     """Also where two cuts fall together (a = 0) and where a gate is all but sure."""
     _, table = problem(3, 7)
     a = torch.tensor([0.0, 30.0, -30.0], dtype=torch.float64)
-    found = mean(lambda u: estimate(name, a, table, u), a)
+    found = mean(lambda u: estimate(name, a, table, u), a, name)
     torch.testing.assert_close(found, exact(a, table), rtol=0, atol=1e-10)
 
 
@@ -87,12 +94,43 @@ def test_variance_of_a_known_estimate() -> None:
     assert variance(lambda u: estimate("ar", a, ones, u), a).item() == pytest.approx(1 / 3)
 
 
-def test_ar_needs_one_evaluation() -> None:
-    """AR does not look at the antithetic loss, the others do."""
-    u, a = torch.tensor([0.2]), torch.tensor([0.1])
-    for name, estimator in ESTIMATORS.items():
-        same = torch.equal(estimator.gradient(u, a, 1.0, 2.0), estimator.gradient(u, a, 1.0, 3.0))
-        assert same is not estimator.antithetic, name
+@given(seed=seeds)
+def test_one_gate_alone(seed: int) -> None:
+    """With one gate DisARM's variance is at most that of two independent samples, which may agree by chance."""
+    a, table = problem(1, seed)
+    disarm = variance(lambda u: estimate("disarm", a, table, u), a)
+    rloo = variance(lambda u: estimate("rloo", a, table, u), a, "rloo")
+    assert disarm.item() <= rloo.item() + 1e-12
+
+
+def test_clipping_bounds_the_variance_of_nearly_sure_gates() -> None:
+    """Where f is a sum over gates of one size, DisARM's variance falls as fast as pi, UGC's as its square."""
+    z = masks(4).double()
+    for sure, factor in ((6.0, 0.2), (12.0, 1e-3)):
+        a = torch.tensor([0.5, -0.5, sure, -sure], dtype=torch.float64)
+        disarm = variance(lambda u, a=a: estimate("disarm", a, z.sum(1), u), a)
+        ugc = variance(lambda u, a=a: estimate("ugc", a, z.sum(1), u), a, "ugc")
+        torch.testing.assert_close(ugc[:2], disarm[:2])
+        assert bool((ugc[2:] < factor * disarm[2:]).all())
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_only_what_is_asked_for_is_looked_at(name: str) -> None:
+    """Straight-through follows the slopes and no loss, the others the losses at their samples and no slope."""
+    estimator = ESTIMATORS[name]
+    a = torch.tensor([0.1, -0.3, 1.0, 4.0], dtype=torch.float64)
+    u = torch.tensor([[0.2, 0.8, 0.6, 0.8], [0.99, 0.1, 0.9, 0.1]], dtype=torch.float64)[: estimator.rows]
+    assert not bool(torch.stack(estimator.samples(u, a))[1:].eq(estimator.samples(u, a)[0]).all(dim=1).any())
+    losses, slopes = [0.3, 0.9, 0.1][: len(estimator.samples(u, a))], torch.ones(4, dtype=torch.float64)
+    first = estimator.gradient(u, a, losses, lambda: slopes)
+    assert torch.equal(first, estimator.gradient(u, a, losses, lambda: 2 * slopes)) is (
+        name != "straight-through"
+    )
+    for at in range(len(losses)):
+        other = [loss + (i == at) for i, loss in enumerate(losses)]
+        assert torch.equal(first, estimator.gradient(u, a, other, lambda: slopes)) is (
+            name == "straight-through"
+        )
 
 
 def test_a_job_can_select_each() -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from npn_core.gates import Gates, entropy, logits
+from npn_core.gates import Gates, entropy, logits, sample
 
 
 def gates(phi: list[float], awake: list[bool] | None = None) -> Gates:
@@ -40,13 +40,13 @@ def test_with_infinite_k_gates_are_hard() -> None:
 def test_hard_gates_sample_themselves(u: float) -> None:
     """At k = inf both samples are the hard gates for every u in [0, 1), its ends included."""
     hard = gates([-1.0, 0.0, 1.0])
-    for sample in hard.sample(torch.full((3,), u, dtype=torch.float64), math.inf):
-        assert sample.tolist() == [False, False, True]
+    for z in sample(torch.full((3,), u, dtype=torch.float64), logits(hard.phi, math.inf)):
+        assert z.tolist() == [False, False, True]
 
 
 def test_pairs_are_antithetic() -> None:
     """At k = 0 the second sample of a pair is the complement of the first."""
-    b, b_antithetic = gates([0.3] * 1000).sample(uniform(1000), 0)
+    b, b_antithetic = sample(uniform(1000), logits(gates([0.3] * 1000).phi, 0))
     assert torch.equal(b, ~b_antithetic)
 
 
@@ -56,17 +56,16 @@ def test_samples_follow_their_probabilities(k: float) -> None:
     trials = 20_000
     unequal = gates([-1.0] * trials + [0.4] * trials)
     pi = unequal.probabilities(k).view(2, trials)[:, 0]
-    for sample in unequal.sample(uniform(2 * trials), k):
-        frequency = sample.view(2, trials).double().mean(dim=1)
+    for z in sample(uniform(2 * trials), logits(unequal.phi, k)):
+        frequency = z.view(2, trials).double().mean(dim=1)
         assert bool(((frequency - pi).abs() < 5 * (pi * (1 - pi) / trials).sqrt()).all())
 
 
 @pytest.mark.parametrize("k", [0, 1.0, math.inf])
-def test_hibernating_units_are_never_sampled(k: float) -> None:
-    """pi is 0 and both samples are closed, however large phi is."""
+def test_hibernating_units_are_never_open(k: float) -> None:
+    """pi is 0 and the mask closed, however large phi is."""
     asleep = gates([5.0] * 100, [False] * 100)
     assert asleep.probabilities(k).sum() == 0
-    assert not torch.cat(asleep.sample(uniform(100), k)).any()
     assert not asleep.harden().any()
 
 

@@ -12,7 +12,7 @@ from compress_runs import architecture_of, report_of, run
 from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 
-from npn_core.config import Budget, CatalogueModel, KSchedule, Training
+from npn_core.config import ESTIMATORS, Budget, CatalogueModel, KSchedule, Training
 from npn_core.data import inspect_dataset
 from npn_core.errors import InfeasibleBudget, Stopped, TrainingDiverged
 from npn_core.pipeline import CompressJob, plan
@@ -166,7 +166,7 @@ def test_progress_tells_the_story(job: CompressJob) -> None:
     assert all(0 <= group.active <= group.size for p in loop for group in p.groups)
 
 
-@pytest.mark.parametrize("estimator", ["arm", "ar", "disarm"])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_every_estimator_can_run_a_job(job: CompressJob, estimator: str) -> None:
     """A budget is met whatever the estimator."""
     outcome, _ = run(replace(job, training=replace(TRAINING, estimator=estimator)))
