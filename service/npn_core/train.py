@@ -33,7 +33,7 @@ from .pull import prices, pull
 from .saliency import gate_gradients, initial_phi
 from .schedule import Schedule, half_cosine
 from .state import PHI_CENTER, PHI_LIMIT, Hardening, LoopState, Trained
-from .step import BATCHES_TRACKED, Evaluation, Sliced, gate_step
+from .step import BATCHES_TRACKED, Evaluation, GateStep, Sliced, gate_step
 from .surgery import compact, without_gates
 from .widening import widen
 
@@ -276,10 +276,7 @@ class Trainer:
         """Weights move on the units that the sample opened; phi by the estimate and the multipliers' pull."""
         state, gates, costs, budget = self.state, self.state.gates, self.costs, self.budget
         state.k = self.schedule.k(progress)
-        size = (self.estimator.rows, len(gates.phi))
-        u = torch.rand(size, generator=state.generators.gates, dtype=torch.float64)
-        pair = (batch.x, self.target(batch))
-        result = gate_step(self.runner, gates, state.k, self.estimator, pair, u, self.noise())
+        result = self.sampled_step(batch)
         state.adam.step(result.evaluation.updates, self.training.lr)
         dt = 1 / state.meter.ahead[Stage.PLASTIC]
         pulled = pull(costs, budget, state.multipliers, gates, state.k, progress, dt)
@@ -288,6 +285,14 @@ class Trainer:
             gates.phi, result.phi_gradient, pulled, price, gates.awake, self.training.gate_lr
         )
         return result.evaluation
+
+    def sampled_step(self, batch: Batch) -> GateStep:
+        """What a draw of the gates tells of a batch."""
+        gates, estimator = self.state.gates, self.estimator
+        size = (estimator.rows, len(gates.phi))
+        u = torch.rand(size, generator=self.state.generators.gates, dtype=torch.float64)
+        pair = (batch.x, self.target(batch))
+        return gate_step(self.runner, gates, self.state.k, estimator, pair, u, self.noise())
 
     # ---------------------------------------------------------------------------------- stage 3
 
