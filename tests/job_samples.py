@@ -72,7 +72,7 @@ def progress_at(step: int) -> Progress:
         loss=0.5,
         metrics=(Metric(name="validation_accuracy", value=0.9),),
         costs=(CostProgress(kind="params", expected=1.5, hard=2, budget=3, multiplier=0.1),),
-        groups=(GroupProgress(name="conv1", size=20, active=20, entropy=1.0),),
+        groups=(GroupProgress(name="conv1", size=20, active=20, entropy=1.0, variance=0.9),),
         samples_per_second=1000.0,
         time_left=3.0,
     )

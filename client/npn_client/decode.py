@@ -176,7 +176,13 @@ def _progress(message: pb.Progress) -> Progress:
         for cost in message.costs
     )
     groups = (
-        GroupProgress(name=group.name, size=group.size, active=group.active, entropy=group.entropy)
+        GroupProgress(
+            name=group.name,
+            size=group.size,
+            active=group.active,
+            entropy=group.entropy,
+            variance=group.variance,
+        )
         for group in message.groups
     )
     return Progress(

@@ -65,12 +65,16 @@ class CostProgress:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GroupProgress:
-    """One group now: units whose gate is open at hardening, mean gate entropy in bits."""
+    """One group now: units whose gate is open at hardening, mean gate entropy in bits.
+
+    `variance` is that of the gates' gradient estimates as a share of their mean square: 1 is noise alone.
+    """
 
     name: str
     size: int
     active: int
     entropy: float
+    variance: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,6 +23,7 @@ ARRIVAL = 0.7  # the share of stage 2 at which the expected cost is to be at the
 PROPORTIONAL_GAIN = 5.0
 INTEGRAL_GAIN = 40.0  # per whole stage 2
 INTEGRAL_LIMIT = 20.0
+GAIN_LIMIT = 64.0
 
 
 def fits(cost: Cost, budget: Budget) -> bool:
@@ -65,12 +66,18 @@ class Multipliers:
     The violation v = log(E[cost] / target) drives lambda = I + P v, dI = gain v dt.  The target falls
     geometrically from the first expected cost to the limit, where it arrives at ARRIVAL.  Until then
     lambda >= 0; afterwards it may push the other way, because what the budget allows is there to be used.
+    `gain` multiplies lambda, by kind, where it was raised.
     """
 
     limits: dict[str, int]
     first: dict[str, float] = field(default_factory=dict)
     integral: dict[str, float] = field(default_factory=dict)
     value: dict[str, float] = field(default_factory=dict)
+    gain: dict[str, float] = field(default_factory=dict)
+
+    def raise_gain(self, kind: str) -> None:
+        """Pull twice as hard as until now, at most GAIN_LIMIT times as hard as at first."""
+        self.gain[kind] = min(2 * self.gain.get(kind, 1.0), GAIN_LIMIT)
 
     def update(self, expected: Mapping[str, float], progress: float, dt: float) -> None:
         """Move every multiplier, given E[cost] by kind; `progress` and `dt` are shares of stage 2."""
@@ -81,7 +88,8 @@ class Multipliers:
             violation = math.log(expected[kind] / target)
             integral = self.integral.get(kind, 0.0) + INTEGRAL_GAIN * violation * dt
             self.integral[kind] = min(max(integral, low), INTEGRAL_LIMIT)
-            self.value[kind] = max(low, self.integral[kind] + PROPORTIONAL_GAIN * violation)
+            steered = max(low, self.integral[kind] + PROPORTIONAL_GAIN * violation)
+            self.value[kind] = self.gain.get(kind, 1.0) * steered
 
 
 def expected_costs(model: CostModel, pi: Tensor, budget: Budget) -> dict[str, Tensor]:

@@ -58,6 +58,7 @@ class MultiplierNumbers:
     first: float
     integral: float
     value: float
+    gain: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,6 +167,7 @@ def _tensors(trainer: Trainer) -> dict[str, Tensor]:
         "adam.first": state.adam.first,
         "adam.second": state.adam.second,
         "gates": {"phi": state.gates.phi, "awake": state.gates.awake, "first": state.gate_adam.first},
+        "estimates": {"mean": state.estimates.mean, "square": state.estimates.square},
         "saliency": {"total": state.saliency.total},
         "generators": _generators(state.generators) | {"order": state.epoch_start},
         "dense": state.dense,
@@ -209,7 +211,10 @@ def _document(trainer: Trainer, tensors_sha256: str) -> Document:
         saliency_batches=state.saliency.batches,
         multipliers={
             kind: MultiplierNumbers(
-                first=first, integral=multipliers.integral[kind], value=multipliers.value[kind]
+                first=first,
+                integral=multipliers.integral[kind],
+                value=multipliers.value[kind],
+                gain=multipliers.gain.get(kind, 1.0),
             )
             for kind, first in multipliers.first.items()
         },
@@ -347,6 +352,8 @@ def _set_numbers(state: LoopState, document: Document) -> None:
         state.multipliers.first[kind] = one.first
         state.multipliers.integral[kind] = one.integral
         state.multipliers.value[kind] = one.value
+        if one.gain != 1.0:
+            state.multipliers.gain[kind] = one.gain
     meter = document.meter
     state.meter.seconds = {Stage(stage): number for stage, number in meter.seconds.items()}
     state.meter.samples = {Stage(stage): number for stage, number in meter.samples.items()}

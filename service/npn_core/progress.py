@@ -36,12 +36,16 @@ class CostProgress:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GroupProgress:
-    """One group now: units whose gate is open at hardening, mean gate entropy in bits."""
+    """One group now: units whose gate is open at hardening, mean gate entropy in bits.
+
+    `variance` is that of the gates' gradient estimates, as a share of their mean square; 0 before stage 2.
+    """
 
     name: str
     size: int
     active: int
     entropy: float
+    variance: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

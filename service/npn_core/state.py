@@ -15,6 +15,7 @@ from .gated import Network
 from .gates import Gates
 from .groups import Active, Dims
 from .meter import Meter
+from .observe import Estimates
 from .optimizer import GateAdam, SlicedAdam
 from .progress import Cost, Metric, Progress, Stage
 from .saliency import Saliency
@@ -70,6 +71,7 @@ class LoopState:
     adam: SlicedAdam
     gates: Gates
     gate_adam: GateAdam
+    estimates: Estimates
     saliency: Saliency
     multipliers: Multipliers
     meter: Meter
@@ -116,6 +118,7 @@ class LoopState:
             adam=SlicedAdam(parameters=network.parameters, weight_decay=training.weight_decay),
             gates=gates,
             gate_adam=GateAdam(limit=PHI_LIMIT, first=torch.zeros_like(gates.phi)),
+            estimates=Estimates.none(network.coupling.size),
             saliency=Saliency.none(network.coupling.size),
             multipliers=Multipliers(limits=budget.limits),
             meter=Meter(ahead={stage: count * steps for stage, count in schedule.stage_epochs.items()}),

@@ -9,6 +9,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Final, Protocol
 
@@ -28,7 +29,8 @@ from .growth import asked, awake_at_first, demand, distance, hibernate, is_grown
 from .masks import SCORES
 from .objective import Objective, Outputs, chance_warning, named, probe
 from .observe import cost_progress, group_progress
-from .progress import Metric, Progress, Stage
+from .pace import STILL_WARNING, hurry, is_due, is_still
+from .progress import GroupProgress, Metric, Progress, Stage
 from .pull import prices, pull
 from .saliency import gate_gradients, initial_phi
 from .schedule import Schedule, half_cosine
@@ -96,6 +98,7 @@ class Trainer:
         self.runner = Sliced(network, objective.loss)
         self.active = network.active(awake)
         self.started = time.monotonic()
+        self.news: tuple[str, ...] = ()  # warnings that no progress has told yet
 
     def run(self) -> Generator[Progress, None, Trained]:
         """Yields progress at least once an epoch; raises Stopped, TrainingDiverged."""
@@ -144,13 +147,13 @@ class Trainer:
                 raise TrainingDiverged(meter.step)
             if time.monotonic() - said > REPORT_SECONDS:
                 said = time.monotonic()
-                yield self.progress(loss)
+                yield self.told(self.progress(loss))
         state.metrics = self.validate()
         state.history.append(self.progress(loss))
         state.epoch, state.batch = state.epoch + 1, 0
         if self.expansion is not None and state.epoch < self.schedule.dense:
             self.grow()
-        yield state.history[-1]
+        yield self.told(state.history[-1])
 
     def pause(self) -> None:
         """Between two steps: keep a checkpoint where one is due; raises Stopped where the job is to stop."""
@@ -264,7 +267,7 @@ class Trainer:
         """phi (G,) from what stage 1 has learned; all the same where there was none."""
         state = self.state
         if not state.saliency.batches:
-            return state.gates.phi
+            return torch.full_like(state.gates.phi, PHI_CENTER)
         awake, phi = state.gates.awake, state.gates.phi.clone()
         price = prices(self.costs, self.budget, uniform_probability(self.costs, self.budget, awake))
         phi[awake] = initial_phi(
@@ -281,10 +284,24 @@ class Trainer:
         dt = 1 / state.meter.ahead[Stage.PLASTIC]
         pulled = pull(costs, budget, state.multipliers, gates, state.k, progress, dt)
         price = prices(costs, budget, gates.probabilities(state.k))
+        state.estimates.add(result.phi_gradient)
         state.gate_adam.step(
             gates.phi, result.phi_gradient, pulled, price, gates.awake, self.training.gate_lr
         )
+        if is_due(progress, dt):
+            self.check_pace(progress)
         return result.evaluation
+
+    def check_pace(self, progress: float) -> None:
+        """Warn where stage 2 will not arrive, and pull harder."""
+        state = self.state
+        expected = expected_costs(self.costs, state.gates.probabilities(state.k), self.budget)
+        costs = {kind: cost.item() for kind, cost in expected.items()}
+        new = tuple(hurry(state.multipliers, costs, progress))
+        if is_still(self.initial_phi(), state.gates.phi) and STILL_WARNING not in state.warnings:
+            new += (STILL_WARNING,)
+        self.news += new
+        state.warnings += new
 
     def sampled_step(self, batch: Batch) -> GateStep:
         """What a draw of the gates tells of a batch."""
@@ -299,7 +316,7 @@ class Trainer:
     def harden(self) -> None:
         """The gates become a mask that meets the budget; the compact network trains on."""
         state, k = self.state, self.state.k
-        groups = group_progress(self.costs.coupling, state.gates, k, self.mask())
+        groups = self.groups(k)
         costs = expected_costs(self.costs, state.gates.probabilities(k), self.budget)
         self.cut(
             Hardening(
@@ -382,6 +399,17 @@ class Trainer:
             own = self.teacher.ask(batch) if self.objective.kind == "distill" and self.teacher else batch.y
             yield outputs, own
 
+    def groups(self, k: float) -> tuple[GroupProgress, ...]:
+        """How every group stands, its entropy at plasticity `k`."""
+        state = self.state
+        steps = state.gate_adam.steps
+        return group_progress(self.costs.coupling, state.gates, k, self.mask(), state.estimates, steps)
+
+    def told(self, progress: Progress) -> Progress:
+        """With the warnings that nothing has told yet; the history is without, for it must not follow the clock."""
+        news, self.news = self.news, ()
+        return replace(progress, warning=" ".join(news)) if news else progress
+
     def progress(self, loss: float) -> Progress:
         """The state of the loop."""
         state, mask = self.state, self.mask()
@@ -397,7 +425,7 @@ class Trainer:
             loss=loss,
             metrics=state.metrics,
             costs=cost_progress(self.costs, self.budget, pi, mask, state.multipliers.value),
-            groups=group_progress(self.costs.coupling, state.gates, state.k, mask),
+            groups=self.groups(state.k),
             samples_per_second=state.meter.rate,
             time_left=state.meter.time_left(state.stage),
             warning="" if prepared else " ".join(state.warnings),

@@ -388,16 +388,18 @@ class CostProgress(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., expected: _Optional[float] = ..., hard: _Optional[int] = ..., budget: _Optional[int] = ..., multiplier: _Optional[float] = ...) -> None: ...
 
 class GroupProgress(_message.Message):
-    __slots__ = ("name", "size", "active", "entropy")
+    __slots__ = ("name", "size", "active", "entropy", "variance")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     ACTIVE_FIELD_NUMBER: _ClassVar[int]
     ENTROPY_FIELD_NUMBER: _ClassVar[int]
+    VARIANCE_FIELD_NUMBER: _ClassVar[int]
     name: str
     size: int
     active: int
     entropy: float
-    def __init__(self, name: _Optional[str] = ..., size: _Optional[int] = ..., active: _Optional[int] = ..., entropy: _Optional[float] = ...) -> None: ...
+    variance: float
+    def __init__(self, name: _Optional[str] = ..., size: _Optional[int] = ..., active: _Optional[int] = ..., entropy: _Optional[float] = ..., variance: _Optional[float] = ...) -> None: ...
 
 class Result(_message.Message):
     __slots__ = ("dense", "compact", "metrics", "files", "train_time")

@@ -183,7 +183,13 @@ def encode_progress(now: progress.Progress) -> pb.Progress:
             for cost in now.costs
         ],
         groups=[
-            pb.GroupProgress(name=group.name, size=group.size, active=group.active, entropy=group.entropy)
+            pb.GroupProgress(
+                name=group.name,
+                size=group.size,
+                active=group.active,
+                entropy=group.entropy,
+                variance=group.variance,
+            )
             for group in now.groups
         ],
         samples_per_second=now.samples_per_second,

@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 from npn_core.config import ESTIMATORS, Budget, CatalogueModel, KSchedule, Training
 from npn_core.data import inspect_dataset
 from npn_core.errors import InfeasibleBudget, Stopped, TrainingDiverged
+from npn_core.pace import STILL_WARNING
 from npn_core.pipeline import CompressJob, plan
 from npn_core.progress import Progress, Stage
 from npn_core.step import Masked, Sliced
@@ -164,6 +165,19 @@ def test_progress_tells_the_story(job: CompressJob) -> None:
     assert loop[-1].time_left == pytest.approx(0, abs=1e-6)
     assert all(math.isinf(p.k) == (p.stage is not Stage.PLASTIC) for p in loop)
     assert all(0 <= group.active <= group.size for p in loop for group in p.groups)
+
+
+@pytest.mark.parametrize(("gate_lr", "is_told"), [(0.02, False), (1e-6, True)])
+def test_gates_that_do_not_move_are_told_of(job: CompressJob, gate_lr: float, is_told: bool) -> None:
+    """While stage 2 runs, and that it will miss the budget; the estimates' variance is a share, most of it."""
+    outcome, said = run(replace(job, training=replace(TRAINING, gate_lr=gate_lr)))
+    plastic = [progress for progress in said if progress.stage is Stage.PLASTIC]
+    told = " ".join(progress.warning for progress in plastic)
+    assert told.count(STILL_WARNING) == is_told
+    assert told.count("not to max_params 3,000") == 1  # two epochs are few at the usual rate too
+    assert " ".join(report_of(job).warnings).startswith(told.strip())
+    assert outcome.compact.params <= 3_000
+    assert all(0.5 < group.variance <= 1 for group in plastic[-1].groups)
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
