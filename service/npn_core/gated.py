@@ -18,6 +18,7 @@ from .kernels import Kernel, draw, kernel_of
 from .outputs import output_tensors
 from .slices import Indices, follow, take
 
+BATCHES_TRACKED = "num_batches_tracked"
 CHANNELS_LAST_FROM = 4  # output channels of the first convolution, by measurement on a CPU
 
 
@@ -96,6 +97,11 @@ class Network:
             ),
             None,
         )
+
+    @property
+    def normed(self) -> bool:
+        """Whether it has BatchNorm with running statistics."""
+        return any(name.endswith(BATCHES_TRACKED) for name in self.buffers)
 
     def active(self, mask: Tensor) -> Active:
         """The active units under the gates `mask` (G,) bool, closed."""

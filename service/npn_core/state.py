@@ -92,6 +92,13 @@ class LoopState:
     seconds: float = 0.0
     resumed: int = 0
 
+    @property
+    def mask(self) -> Tensor:
+        """The gates (G,) that are open in stages 1 and 3, and that hardening now would open in stage 2."""
+        if math.isfinite(self.k):
+            return self.gates.harden()
+        return self.hardening.hardened.mask if self.hardening else self.gates.awake
+
     def widen(self, wider: Wider, dims: Mapping[str, Dims]) -> None:
         """Follow the network into its wider form; `dims` are those of the old one's parameters.  New units sleep."""
         self.adam = self.adam.widened(wider.network.parameters, wider.layout, dims)
@@ -100,6 +107,7 @@ class LoopState:
         self.gates = Gates(phi=phi, awake=self.gates.awake[wider.origin] & kept)
         self.gate_adam.first = self.gate_adam.first[wider.origin] * kept
         self.saliency.total = self.saliency.total[wider.origin] * kept
+        self.estimates = Estimates.none(len(kept))
 
     @classmethod
     def fresh(

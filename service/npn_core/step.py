@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .estimators import Estimator
-from .gated import Network, Noise, Pass
+from .gated import BATCHES_TRACKED, Network, Noise, Pass
 from .gates import Gates, logits
 from .groups import Active
 from .optimizer import Update
@@ -19,7 +19,6 @@ from .slices import Indices, put, take
 Inputs = tuple[Tensor, ...]
 Loss = Callable[[tuple[Tensor, ...], Any], Tensor]
 """The mean loss of a network's outputs against a target, of whatever kind the loss knows."""
-BATCHES_TRACKED = "num_batches_tracked"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -28,15 +28,15 @@ from .groups import Active
 from .growth import asked, awake_at_first, demand, distance, hibernate, is_grown, lacking, wake
 from .masks import SCORES
 from .objective import Objective, Outputs, chance_warning, named, probe
-from .observe import cost_progress, group_progress
 from .pace import STILL_WARNING, hurry, is_due, is_still
-from .progress import GroupProgress, Metric, Progress, Stage
+from .progress import Metric, Progress, Stage
 from .pull import prices, pull
 from .saliency import gate_gradients, initial_phi
 from .schedule import Schedule, half_cosine
 from .state import PHI_CENTER, PHI_LIMIT, Hardening, LoopState, Trained
-from .step import BATCHES_TRACKED, Evaluation, GateStep, Sliced, gate_step
+from .step import Evaluation, GateStep, Sliced, gate_step
 from .surgery import compact, without_gates
+from .telling import groups_of, progress_of
 from .widening import widen
 
 # Learning rates as factors of `Training.lr`: stage 1 ends lower, for a better teacher, and begins higher where a new
@@ -215,7 +215,7 @@ class Trainer:
         if state.epoch == self.schedule.dense - 1:
             state.saliency.add(gate_gradients(network, evaluation.updates))
         if self.objective.kind != "distill":
-            first = DENSE_FIRST_NORMED if self.normed and not self.trained else 1.0
+            first = DENSE_FIRST_NORMED if self.network.normed and not self.trained else 1.0
             rate = self.training.lr * first * half_cosine(progress, last=DENSE_LAST / first)
             state.adam.step(evaluation.updates, rate)
         return evaluation
@@ -316,7 +316,7 @@ class Trainer:
     def harden(self) -> None:
         """The gates become a mask that meets the budget; the compact network trains on."""
         state, k = self.state, self.state.k
-        groups = self.groups(k)
+        groups = groups_of(state, self.costs)
         costs = expected_costs(self.costs, state.gates.probabilities(k), self.budget)
         self.cut(
             Hardening(
@@ -350,7 +350,7 @@ class Trainer:
 
     def refresh_statistics(self) -> None:
         """Re-estimate BatchNorm's running statistics, which were gathered under sampled gates."""
-        if self.normed:
+        if self.network.normed:
             runner = Sliced(self.network, self.objective.loss)
             for batch in islice(self.batches(), REFRESH_BATCHES):
                 runner.observe(batch.x, self.network.everything, self.noise())
@@ -365,11 +365,6 @@ class Trainer:
 
     # ---------------------------------------------------------------------------------- telling
 
-    @property
-    def normed(self) -> bool:
-        """Whether the network has BatchNorm with running statistics."""
-        return any(name.endswith(BATCHES_TRACKED) for name in self.network.buffers)
-
     def noise(self) -> Noise:
         """Dropout's random numbers for one step."""
         return Noise(generator=self.state.generators.noise)
@@ -378,18 +373,11 @@ class Trainer:
         """Time spent on the job since its training began, in earlier attempts too."""
         return self.state.seconds + time.monotonic() - self.started
 
-    def mask(self) -> Tensor:
-        """The gates (G,) that are open in stages 1 and 3, and that hardening now would open in stage 2."""
-        state = self.state
-        if math.isfinite(state.k):
-            return state.gates.harden()
-        return state.hardening.hardened.mask if state.hardening else state.gates.awake
-
     def validate(self) -> tuple[Metric, ...]:
         """The metrics on the validation split of what hardening now would give."""
         network = self.network
         compacted = self.state.hardening is not None
-        active = network.everything if compacted else network.active(self.mask())
+        active = network.everything if compacted else network.active(self.state.mask)
         return named("validation", self.objective.measure(self.answers(network, active)))
 
     def answers(self, network: Network, active: Active) -> Iterator[tuple[Outputs, Any]]:
@@ -399,12 +387,6 @@ class Trainer:
             own = self.teacher.ask(batch) if self.objective.kind == "distill" and self.teacher else batch.y
             yield outputs, own
 
-    def groups(self, k: float) -> tuple[GroupProgress, ...]:
-        """How every group stands, its entropy at plasticity `k`."""
-        state = self.state
-        steps = state.gate_adam.steps
-        return group_progress(self.costs.coupling, state.gates, k, self.mask(), state.estimates, steps)
-
     def told(self, progress: Progress) -> Progress:
         """With the warnings that nothing has told yet; the history is without, for it must not follow the clock."""
         news, self.news = self.news, ()
@@ -412,21 +394,4 @@ class Trainer:
 
     def progress(self, loss: float) -> Progress:
         """The state of the loop."""
-        state, mask = self.state, self.mask()
-        pi = state.gates.probabilities(state.k) if math.isfinite(state.k) else mask.double()
-        prepared = state.stage is not Stage.PREPARE
-        return Progress(
-            step=state.meter.step,
-            steps=state.meter.steps,
-            epoch=state.epoch + prepared,
-            epochs=self.schedule.epochs,
-            stage=state.stage,
-            k=state.k,
-            loss=loss,
-            metrics=state.metrics,
-            costs=cost_progress(self.costs, self.budget, pi, mask, state.multipliers.value),
-            groups=self.groups(state.k),
-            samples_per_second=state.meter.rate,
-            time_left=state.meter.time_left(state.stage),
-            warning="" if prepared else " ".join(state.warnings),
-        )
+        return progress_of(self.state, self.costs, self.budget, epochs=self.schedule.epochs, loss=loss)
