@@ -6,17 +6,29 @@ import time
 from pathlib import Path
 from typing import Any
 
-from npn_core.config import Budget, Model, Training
+from npn_core.config import Budget, Expansion, Model, Training
 from npn_core.pipeline import CompressJob, Outcome, compress
 
 
 def run_job(
-    model: Model, dataset: Path, training: Training, budget: Budget, *, say: bool = False
+    model: Model,
+    dataset: Path,
+    training: Training,
+    budget: Budget,
+    *,
+    expansion: Expansion | None = None,
+    say: bool = False,
 ) -> dict[str, Any]:
     """Costs, accuracies, seconds and speeds of a job, data reading and export included."""
     with tempfile.TemporaryDirectory() as folder:
         job = CompressJob(
-            model=model, dataset=dataset, layout="", budget=budget, training=training, output=Path(folder)
+            model=model,
+            dataset=dataset,
+            layout="",
+            budget=budget,
+            training=training,
+            expansion=expansion,
+            output=Path(folder),
         )
         started = time.perf_counter()
         outcome = _finish(job, say)
@@ -28,6 +40,7 @@ def run_job(
         "mask": training.mask,
         "seed": training.seed,
         "seconds": seconds,
+        "first_params": outcome.dense.params,
         "params": outcome.compact.params,
         "macs": outcome.compact.macs,
         "kept": [len(group["kept"]) for group in architecture["groups"]],

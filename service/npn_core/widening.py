@@ -19,6 +19,7 @@ from .coupling import find_groups
 from .gated import Network
 from .graph import annotate
 from .groups import FIXED, Coupling, Dims
+from .lift.reinitialise import reinitialise
 from .progress import InputInfo
 from .slices import Indices, take
 from .surgery import follow_sizes, resize_tensors
@@ -145,19 +146,19 @@ def _match(old: Coupling, new: Coupling, layout: Layout) -> tuple[Tensor, Tensor
 
 
 def _initialise(wider: Network, old: Coupling, layout: Layout, generator: Generator) -> None:
-    """Fresh weights, as large as the others of their tensor, where copies are made; 0 where they are read."""
+    """Where copies are made, what a new network would have there; 0 where they are read."""
+    fresh = copy.deepcopy(wider.graph)
+    reinitialise(fresh, int(torch.randint(2**62, (), generator=generator)))
+    drawn = fresh.state_dict()
     with torch.no_grad():
-        for name, parameter in wider.parameters.items():
-            readers = {dim for dim in range(parameter.dim()) if (name, dim) in wider.coupling.readers}
-            for dim, axis in enumerate(old.tensors[name]):
-                if axis is None or parameter.dim() < 2 or dim in readers:
-                    continue
+        for name, tensor in (wider.parameters | wider.buffers).items():
+            axes = [(dim, axis) for dim, axis in enumerate(old.tensors[name]) if axis is not None]
+            axes.sort(
+                key=lambda one: (name, one[0]) in wider.coupling.readers
+            )  # what reads has the last word
+            for dim, axis in axes:
                 places = layout.inserted(axis).nonzero().flatten()
-                shape = list(parameter.shape)
-                shape[dim] = len(places)
-                fresh = torch.randn(shape, generator=generator) * parameter.std()
-                parameter.index_copy_(dim, places, fresh.to(parameter.dtype))
-            for dim in readers:
-                axis = old.tensors[name][dim]
-                if axis is not None:
-                    parameter.index_fill_(dim, layout.inserted(axis).nonzero().flatten(), 0)
+                if (name, dim) in wider.coupling.readers:
+                    tensor.index_fill_(dim, places, 0)
+                else:
+                    tensor.index_copy_(dim, places, drawn[name].index_select(dim, places))

@@ -1,0 +1,93 @@
+"""Growing and shrinking to the same budget: LeNet-5-Caffe on MNIST, a network of one hidden layer on Moons.
+
+    python benchmarks/expand.py --task mnist --dataset ../shared/data/mnist.npz --out expand_mnist.json
+    python benchmarks/expand.py --task moons --dataset ../shared/data/moons.npz --out expand_moons.json
+
+"expand" begins with 3-3-3 (MNIST), or with 3 of 100 inputs and 3 of 80 neurons awake (Moons); "sparsify" with the
+whole network.  Whole jobs in one process; the test split is read once, at the end.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from _jobs import run_job
+from _machine import machine
+
+from npn_core.config import Budget, CatalogueModel, Expansion, Training
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """A network to shrink, one to grow and what of it starts awake, the budget in parameters each way."""
+
+    large: CatalogueModel
+    small: CatalogueModel
+    awake: dict[str, int]
+    budgets: dict[str, int]
+    epochs: int
+    batch_size: int
+
+
+MOONS = CatalogueModel(name="mlp", params={"hidden": "80"})
+TASKS = {
+    "mnist": Task(
+        large=CatalogueModel(name="lenet5-caffe"),
+        small=CatalogueModel(name="lenet5-caffe", params={"widths": "3,3,3"}),
+        awake={},
+        budgets={"expand": 2_700, "sparsify": 2_700},
+        epochs=60,
+        batch_size=128,
+    ),
+    "moons": Task(
+        large=MOONS,
+        small=MOONS,
+        awake={"fc1.in": 3, "fc1": 3},
+        budgets={"expand": 190, "sparsify": 130},
+        epochs=2_000,
+        batch_size=128,
+    ),
+}
+
+
+def main() -> None:
+    """Run, print a line each, save JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--task", choices=TASKS, required=True)
+    parser.add_argument("--dataset", type=Path, required=True)
+    parser.add_argument("--runs", nargs="+", default=["expand", "sparsify"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, help="Default: 60 for MNIST, 2,000 for Moons.")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    task, results = TASKS[arguments.task], []
+    for seed in arguments.seeds:
+        for run in arguments.runs:
+            training = Training(
+                epochs=arguments.epochs or task.epochs,
+                batch_size=task.batch_size,
+                seed=seed,
+                threads=arguments.threads,
+            )
+            grows = run == "expand"
+            found = run_job(
+                task.small if grows else task.large,
+                arguments.dataset,
+                training,
+                Budget(max_params=task.budgets[run]),
+                expansion=Expansion(awake=task.awake) if grows else None,
+            )
+            results.append({"run": run, **found})
+            print(json.dumps(results[-1]), flush=True)
+            if arguments.out:
+                arguments.out.write_text(json.dumps({"machine": machine(), "results": results}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
