@@ -12,6 +12,7 @@ K_HOLD = 0.5  # the share of stage 2 in which k stays at its start, while units 
 UNTIL_HARDENED = 0.5
 PLASTIC_PER_HALVING = 0.1
 PLASTIC_LONGEST = 0.3
+PLASTIC_EPOCHS = 2  # at least, where that leaves one to stage 1: small datasets have few steps in an epoch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +35,8 @@ class Schedule:
         hardened = round(epochs * (dense + plastic))
         begin = round(epochs * dense)
         if k.plastic_fraction is None:
-            begin = max(0, min(begin, hardened - 1))
+            shortest = PLASTIC_EPOCHS if k.dense_fraction is None and hardened > PLASTIC_EPOCHS else 1
+            begin = max(0, min(begin, hardened - shortest))
         return cls(epochs=epochs, dense=begin, plastic=hardened, k_start=k.start, k_end=k.end)
 
     @property

@@ -31,6 +31,12 @@ def test_a_distant_budget_takes_a_longer_stage_2() -> None:
     assert {one.plastic for one in schedules} == {15}
 
 
+def test_stage_2_has_two_epochs_where_stage_1_keeps_one() -> None:
+    """However near the budget is: of few epochs on few samples one would be over before a gate has moved."""
+    stages = [Schedule.of(epochs, KSchedule(), 0.5).stage_epochs.values() for epochs in (4, 6, 8, 10)]
+    assert [tuple(one) for one in stages] == [(1, 1, 2), (1, 2, 3), (2, 2, 4), (3, 2, 5)]
+
+
 def test_one_fraction_given() -> None:
     """The other one is fitted to it."""
     only_dense = Schedule.of(10, KSchedule(dense_fraction=0.9), 8.0)
