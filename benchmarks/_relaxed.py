@@ -14,7 +14,7 @@ from torch import Tensor
 from npn_core.data import Batch
 from npn_core.gated import Network
 from npn_core.gates import logits
-from npn_core.groups import FIXED, Active
+from npn_core.groups import Active
 from npn_core.step import GateStep, Loss, Masked
 from npn_core.train import Trainer
 
@@ -55,7 +55,7 @@ class Relaxed(Masked):
         for dim, axis in enumerate(self.network.dims[name]):
             if axis is not None and (name, dim) in coupling.readers:
                 units = coupling.axes[axis]
-                parents = torch.where(units == FIXED, units, coupling.parent[units])
+                parents = coupling.parents_of(units)
                 z = (own[units] * own[parents]).to(tensor.dtype)
                 tensor = tensor * z.view([-1 if d == dim else 1 for d in range(tensor.dim())])
         return tensor

@@ -100,6 +100,10 @@ class Coupling:
             inside[int(self.parent[feature])].append(feature)
         return {unit: torch.tensor(inside[unit]) for unit in self.closes.nonzero().flatten().tolist()}
 
+    def parents_of(self, units: Tensor) -> Tensor:
+        """The unit that each of `units` (n,) lies in, or FIXED, which may be among them."""
+        return torch.where(units == FIXED, units, self.parent[units])
+
     def close(self, mask: Tensor) -> Tensor:
         """The units alive under the gates `mask` (G,) bool: see the module's docstring."""
         alive = mask.clone()

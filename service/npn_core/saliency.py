@@ -38,7 +38,7 @@ def per_unit(network: Network, updates: list[Update], measure: Callable[[Tensor,
             index = update.indices[dim]
             units = coupling.axes[axis] if index is None else coupling.axes[axis][index]
             _add(sums, units, own)
-            _add(sums, torch.where(units == FIXED, units, coupling.parent[units]), own)
+            _add(sums, coupling.parents_of(units), own)
     return sums
 
 

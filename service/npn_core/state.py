@@ -120,7 +120,8 @@ class LoopState:
         steps: int,
     ) -> "LoopState":
         """Before the first of `steps` steps per epoch, with the units `awake` (G,) bool."""
-        gates = Gates(phi=torch.full((network.coupling.size,), PHI_CENTER, dtype=torch.float64), awake=awake)
+        gates = Gates.open(network.coupling.size, PHI_CENTER)
+        gates.awake = awake
         generators = Generators.of(training.seed)
         return cls(
             adam=SlicedAdam(parameters=network.parameters, weight_decay=training.weight_decay),

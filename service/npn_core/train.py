@@ -298,7 +298,7 @@ class Trainer:
         expected = expected_costs(self.costs, state.gates.probabilities(state.k), self.budget)
         costs = {kind: cost.item() for kind, cost in expected.items()}
         new = tuple(hurry(state.multipliers, costs, progress))
-        if is_still(self.initial_phi(), state.gates.phi) and STILL_WARNING not in state.warnings:
+        if STILL_WARNING not in state.warnings and is_still(self.initial_phi(), state.gates.phi):
             new += (STILL_WARNING,)
         self.news += new
         state.warnings += new

@@ -46,21 +46,18 @@ class Layout:
                 raise ValueError(f"{name} are features: they come with the units that they lie in")
             copies[group.offset + group.size - 1] = count
         inside = coupling.features
-        copies[inside] = torch.where(copies[coupling.parent[inside]] > 0, copies[coupling.parent[inside]], 0)
+        copies[inside] = copies[coupling.parent[inside]]
         return cls(coupling=coupling, more=copies)
 
-    def positions(self, axis: int) -> tuple[Tensor, Tensor]:
-        """For each new position of an axis the old one (n,), and the number of the copy (n,), 0 for the original."""
-        return self._axes[axis]
-
     @cached_property
-    def _axes(self) -> tuple[tuple[Tensor, Tensor], ...]:
+    def axes(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Of each axis, for every new position: the old one (n,), and the number of its copy (n,), 0 if none."""
         return tuple(self._stretch(units) for units in self.coupling.axes)
 
     def _stretch(self, units: Tensor) -> tuple[Tensor, Tensor]:
         """Each run of a copied unit's positions is followed by its copies."""
-        parent = torch.where(units == FIXED, units, self.coupling.parent[units])
-        holder = torch.where((units != FIXED) & (parent != FIXED), parent, units)
+        parent = self.coupling.parents_of(units)
+        holder = torch.where(parent == FIXED, units, parent)
         count = torch.where(units == FIXED, 0, self.more[units])
         starts = [0, *((holder[1:] != holder[:-1]).nonzero().flatten() + 1).tolist(), len(units)]
         source, number = [], []
@@ -74,7 +71,7 @@ class Layout:
         """The old position (n,) of every new one along an axis; None where it stays as it is."""
         if axis is None or not bool(self.more[self.coupling.axes[axis]].any()):
             return None
-        return self._axes[axis][0]
+        return self.axes[axis][0]
 
     def indices(self, dims: Dims) -> Indices:
         """The same along every dimension of a tensor."""
@@ -82,12 +79,12 @@ class Layout:
 
     def count(self, axis: int, length: int | None = None) -> int:
         """How many positions an axis, or what grew from its first `length`, has now."""
-        old, _ = self._axes[axis]
+        old, _ = self.axes[axis]
         return len(old) if length is None else int((old < length).sum())
 
     def inserted(self, axis: int) -> Tensor:
         """Which new positions (n,) of an axis are copies: bool."""
-        return self._axes[axis][1] > 0
+        return self.axes[axis][1] > 0
 
     def blank(self, tensor: Tensor, dims: Dims) -> Tensor:
         """A copy at the new size, 0 at the inserted positions: for moments."""
@@ -136,7 +133,7 @@ def _match(old: Coupling, new: Coupling, layout: Layout) -> tuple[Tensor, Tensor
     for name, dims in old.tensors.items():
         for axis, wider in zip(dims, new.tensors[name], strict=True):
             if axis is not None and wider is not None:
-                units, (source, number) = new.axes[wider], layout.positions(axis)
+                units, (source, number) = new.axes[wider], layout.axes[axis]
                 free = units != FIXED
                 origin[units[free]] = old.axes[axis][source][free]
                 inserted[units[free]] = (number > 0)[free]
