@@ -23,6 +23,7 @@ from torch import Tensor
 from .budget import Hardened, fits
 from .config import Budget, Expansion, Training
 from .errors import CheckpointRefused, CoreError
+from .growth import Pulse
 from .progress import Cost, Metric, Progress, Stage
 from .report import Versions
 from .state import Generators, Hardening, LoopState
@@ -30,7 +31,7 @@ from .strict_json import DocumentError, from_json, to_json
 from .train import STAGES, Trainer
 from .units import Kind
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 STATE, TENSORS = "state.json", "tensors.safetensors"
 FILES = (STATE, TENSORS)
 _MASK = "hardening.mask"
@@ -91,7 +92,7 @@ class Document:
     warnings: tuple[str, ...]
     history: tuple[Progress, ...]
     share: float
-    best: float
+    pulse: Pulse
     seconds: float
     resumed: int
     adam_steps: int
@@ -202,7 +203,7 @@ def _document(trainer: Trainer, tensors_sha256: str) -> Document:
         warnings=state.warnings,
         history=tuple(state.history),
         share=state.share,
-        best=state.best,
+        pulse=state.pulse,
         seconds=trainer.seconds(),
         resumed=state.resumed,
         adam_steps=state.adam.steps,
@@ -342,7 +343,7 @@ def _set_numbers(state: LoopState, document: Document) -> None:
     state.metrics, state.received = document.metrics, document.received
     state.warnings, state.history = document.warnings, list(document.history)
     state.share, state.seconds, state.resumed = document.share, document.seconds, document.resumed + 1
-    state.best = document.best
+    state.pulse = document.pulse
     if document.versions != Versions.current():
         state.warnings += ("training went on with another version or processor: not bit for bit",)
     state.adam.steps = document.adam_steps

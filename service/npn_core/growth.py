@@ -1,12 +1,14 @@
 """Growing: which units start asleep, which wake next, and how many.
 
-A hibernating unit is never sampled and nothing of it changes.  The weights that read it are 0, so that waking it
-changes no output; what it is worth shows in the gradient of those weights, which says how fast the loss would fall
-if they could move (Evci et al., "Rigging the Lottery", arXiv:1911.11134, grow weights by the same sign).
+A hibernating unit is never sampled and nothing of it changes.  What it is worth shows in the gradient of the weights
+that would read it, were they 0: it says how fast the loss would fall if they could move (Evci et al., "Rigging the
+Lottery", arXiv:1911.11134, grow weights by the same sign).
 """
 
+import copy
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ from .cost import CostModel
 from .errors import InvalidInput
 from .gated import Network, Noise
 from .groups import FIXED, Coupling, Group
+from .objective import Outputs
 from .progress import Cost
 from .saliency import per_unit
 from .step import Inputs, Sliced
@@ -25,6 +28,33 @@ from .units import Kind
 
 GROWTH = 0.5  # the share of its awake units that a group wakes at once
 OVERSHOOT = 4.0  # times the budget: as far as stage 1 grows, for stage 2 to choose from
+GROWN_BY = 0.5  # of stage 1: what wakes later has no time to train
+LONGEST_WAIT = 32  # steps between two validations that let a network grow
+PULSES = 8  # of them at least, while each gains
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pulse:
+    """When the next validation may wake units: at step `due` of stage 1, `wait` steps after the last one.
+
+    A validation gains where its loss is below `best`; each that does not doubles the wait, which begins at `first`.
+    """
+
+    first: int
+    wait: int
+    due: int
+    best: float = math.inf
+
+    @classmethod
+    def of(cls, steps: int) -> "Pulse":
+        """Before a stage 1 of `steps`."""
+        first = max(1, min(LONGEST_WAIT, int(GROWN_BY * steps) // PULSES))
+        return cls(first=first, wait=first, due=first)
+
+    def after(self, loss: float, step: int) -> "Pulse":
+        """With the validation `loss` at `step`."""
+        wait = self.first if loss < self.best else 2 * self.wait
+        return replace(self, best=min(self.best, loss), wait=wait, due=step + wait)
 
 
 def awake_at_first(coupling: Coupling, expansion: Expansion) -> Tensor:
@@ -73,7 +103,7 @@ def _spread(coupling: Coupling, group: Group, awake: Tensor, count: int, name: s
 
 
 def hibernate(network: Network, asleep: Tensor) -> None:
-    """Make the weights 0 that read the units `asleep` (G,) bool."""
+    """Make the weights 0 that read the units `asleep` (G,) bool, so that awake they change no output at first."""
     coupling = network.coupling
     with torch.no_grad():
         for name, dim in coupling.readers:
@@ -109,16 +139,23 @@ def lacking(coupling: Coupling, awake: Tensor, counts: Mapping[str, int]) -> dic
     }
 
 
-def demand(runner: Sliced, batches: Iterable[tuple[Inputs, Any, Noise]]) -> Tensor:
+def demand(
+    network: Network,
+    awake: Tensor,
+    loss: Callable[[Outputs, Any], Tensor],
+    batches: Iterable[tuple[Inputs, Any, Noise]],
+) -> Tensor:
     """How much each unit (G,) is asked for: the squared gradients of the weights that read it, summed.
 
-    Everything is awake, and nothing moves; `batches` of inputs, targets and dropout's numbers.
+    What is not `awake` (G,) is there, read by zeros; nothing of the network moves.  `batches` of inputs, targets and
+    dropout's numbers.
     """
-    network = runner.network
-    total = torch.zeros(network.coupling.size, dtype=torch.float64)
+    silent = Network(copy.deepcopy(network.graph), network.coupling)
+    hibernate(silent, ~awake)
+    runner, total = Sliced(silent, loss), torch.zeros(network.coupling.size, dtype=torch.float64)
     for x, y, noise in batches:
-        found = runner.differentiate(x, y, network.everything, noise, update_stats=False)
-        total += per_unit(network, found.updates, lambda _, gradient: gradient.square())
+        found = runner.differentiate(x, y, silent.everything, noise, update_stats=False)
+        total += per_unit(silent, found.updates, lambda _, gradient: gradient.square())
     return total
 
 

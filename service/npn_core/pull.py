@@ -1,12 +1,15 @@
-"""What the budget does to the gates: what a unit costs, and which way the multipliers pull phi."""
+"""What the budget does to the gates: what a unit costs, where phi begins, and which way the multipliers pull it."""
 
 import torch
 from torch import Tensor
 
-from .budget import Multipliers, expected_costs
+from .budget import Multipliers, expected_costs, uniform_probability
 from .config import Budget
 from .cost import CostModel
 from .gates import Gates
+from .saliency import Saliency, initial_phi
+
+PHI_CENTER, PHI_SPREAD, PHI_LIMIT = 1.5, 0.7, 3.0
 
 
 def prices(costs: CostModel, budget: Budget, pi: Tensor) -> Tensor:
@@ -20,6 +23,17 @@ def prices(costs: CostModel, budget: Budget, pi: Tensor) -> Tensor:
         own = weights[group.slice]
         found[group.slice] = (gradient[group.slice] * own).sum() / own.sum()
     return found
+
+
+def first_phi(saliency: Saliency, gates: Gates, costs: CostModel, budget: Budget) -> Tensor:
+    """phi (G,) before stage 2, from the saliency of stage 1; all the same where there was none."""
+    phi, awake = torch.full_like(gates.phi, PHI_CENTER), gates.awake
+    if saliency.batches:
+        price = prices(costs, budget, uniform_probability(costs, budget, awake))
+        phi[awake] = initial_phi(
+            saliency.total[awake], price[awake], center=PHI_CENTER, spread=PHI_SPREAD, limit=PHI_LIMIT
+        )
+    return phi
 
 
 def pull(

@@ -14,15 +14,15 @@ from .cost import CostModel
 from .gated import Network
 from .gates import Gates
 from .groups import Active, Dims
+from .growth import Pulse
 from .meter import Meter
 from .observe import Estimates
 from .optimizer import GateAdam, SlicedAdam
 from .progress import Cost, Metric, Progress, Stage
+from .pull import PHI_CENTER, PHI_LIMIT
 from .saliency import Saliency
 from .schedule import Schedule
 from .widening import Wider
-
-PHI_CENTER, PHI_LIMIT = 1.5, 3.0
 
 
 @dataclass(kw_only=True, slots=True)
@@ -64,7 +64,7 @@ class LoopState:
     `metrics` are those of the last validation, `received` what it said of a network that came trained;
     `history` has the progress at each validation.  From stage 2 on there are `dense`, the full network's state
     dict after stage 1, and `share`, that which it has in stage 3's targets; in stage 3 `hardening`.
-    `best` is the lowest validation loss after which an expansion grew.
+    `pulse` times an expansion's growth.
     `seconds` were spent, and `resumed` times was the job taken up again, in attempts before this one.
     """
 
@@ -77,6 +77,7 @@ class LoopState:
     meter: Meter
     generators: Generators
     epoch_start: Tensor
+    pulse: Pulse
     stage: Stage = Stage.PREPARE
     epoch: int = 0
     batch: int = 0
@@ -87,7 +88,6 @@ class LoopState:
     history: list[Progress] = field(default_factory=list)
     dense: dict[str, Tensor] = field(default_factory=dict)
     share: float = 0.0
-    best: float = math.inf
     hardening: Hardening | None = None
     seconds: float = 0.0
     resumed: int = 0
@@ -106,7 +106,7 @@ class LoopState:
         phi = torch.where(kept, self.gates.phi[wider.origin], PHI_CENTER)
         self.gates = Gates(phi=phi, awake=self.gates.awake[wider.origin] & kept)
         self.gate_adam.first = self.gate_adam.first[wider.origin] * kept
-        self.saliency.total = self.saliency.total[wider.origin] * kept
+        self.saliency = Saliency.none(len(kept))
         self.estimates = Estimates.none(len(kept))
 
     @classmethod
@@ -133,6 +133,7 @@ class LoopState:
             meter=Meter(ahead={stage: count * steps for stage, count in schedule.stage_epochs.items()}),
             generators=generators,
             epoch_start=generators.order.get_state(),
+            pulse=Pulse.of(schedule.dense * steps),
         )
 
 

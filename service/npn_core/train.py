@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 import torch
 from torch import Tensor
 
-from .budget import Hardened, expected_costs, harden, uniform_probability
+from .budget import expected_costs, harden
 from .config import Budget, Expansion, Training
 from .cost import CostModel, cost_model
 from .data import Batch, Data, steps_per_epoch
@@ -24,27 +24,21 @@ from .distillation import Teacher, pupil_loss, share_of
 from .errors import Stopped, TrainingDiverged
 from .estimators import ESTIMATORS
 from .gated import Network, Noise
-from .groups import Active
-from .growth import asked, awake_at_first, demand, distance, hibernate, is_grown, lacking, wake
+from .growth import GROWN_BY, asked, awake_at_first, demand, distance, hibernate, is_grown, lacking, wake
 from .masks import SCORES
-from .objective import Objective, Outputs, chance_warning, named, probe
+from .objective import Objective, Outputs, chance_warning, probe
 from .pace import STILL_WARNING, hurry, is_due, is_still
 from .progress import Metric, Progress, Stage
-from .pull import prices, pull
-from .saliency import gate_gradients, initial_phi
-from .schedule import Schedule, half_cosine
-from .state import PHI_CENTER, PHI_LIMIT, Hardening, LoopState, Trained
+from .pull import first_phi, prices, pull
+from .saliency import Saliency, gate_gradients
+from .schedule import Schedule, dense_rate, fine_tune_rate
+from .state import Hardening, LoopState, Trained
 from .step import Evaluation, GateStep, Sliced, gate_step
 from .surgery import compact, without_gates
 from .telling import groups_of, progress_of
+from .validation import validate
 from .widening import widen
 
-# Learning rates as factors of `Training.lr`: stage 1 ends lower, for a better teacher, and begins higher where a new
-# network has BatchNorm, which bears it; stage 3 begins higher, since fewer weights take larger steps.
-DENSE_FIRST_NORMED = 3.0
-DENSE_LAST = 0.1
-FINE_TUNE_FIRST = 3.0
-PHI_SPREAD = 0.7
 REPORT_SECONDS = 0.5
 REFRESH_BATCHES = 50
 DEMAND_BATCHES = 4
@@ -88,7 +82,8 @@ class Trainer:
         self.expansion = expansion
         self.should_stop, self.keeper = should_stop, keeper
         awake = awake_at_first(network.coupling, expansion or Expansion())
-        hibernate(network, ~awake)
+        if trained:
+            hibernate(network, ~awake)
         self.first = costs.count(awake)
         self.schedule = Schedule.of(training.epochs, training.k, distance(self.first, budget, expansion))
         self.estimator = ESTIMATORS[training.estimator]
@@ -145,14 +140,14 @@ class Trainer:
             state.batch += 1
             if not math.isfinite(loss):
                 raise TrainingDiverged(meter.step)
-            if time.monotonic() - said > REPORT_SECONDS:
+            if grown := self.grows():
+                self.grow()
+            if grown or time.monotonic() - said > REPORT_SECONDS:
                 said = time.monotonic()
                 yield self.told(self.progress(loss))
         state.metrics = self.validate()
         state.history.append(self.progress(loss))
         state.epoch, state.batch = state.epoch + 1, 0
-        if self.expansion is not None and state.epoch < self.schedule.dense:
-            self.grow()
         yield self.told(state.history[-1])
 
     def pause(self) -> None:
@@ -215,30 +210,49 @@ class Trainer:
         if state.epoch == self.schedule.dense - 1:
             state.saliency.add(gate_gradients(network, evaluation.updates))
         if self.objective.kind != "distill":
-            first = DENSE_FIRST_NORMED if self.network.normed and not self.trained else 1.0
-            rate = self.training.lr * first * half_cosine(progress, last=DENSE_LAST / first)
-            state.adam.step(evaluation.updates, rate)
+            rate = dense_rate(progress, normed=network.normed and not self.trained)
+            state.adam.step(evaluation.updates, self.training.lr * rate)
         return evaluation
+
+    def grows(self) -> bool:
+        """Whether it is time for a network that grows to be validated, and maybe to wake units."""
+        state, meter = self.state, self.state.meter
+        step = meter.done.get(Stage.DENSE, 0)
+        return (
+            self.expansion is not None
+            and state.stage is Stage.DENSE
+            and state.pulse.due <= step < GROWN_BY * meter.ahead[Stage.DENSE]
+            and not is_grown(self.costs, self.budget, state.gates.awake)
+        )
 
     def grow(self) -> None:
         """After a validation that is the best so far wake units of every group, with new room where there is none."""
         state = self.state
+        state.metrics = self.validate()
         loss = next(one.value for one in state.metrics if one.name == "validation_loss")
-        if loss >= state.best or is_grown(self.costs, self.budget, state.gates.awake):
-            return
-        state.best = loss
+        before, state.pulse = state.pulse, state.pulse.after(loss, state.meter.done[Stage.DENSE])
+        if loss < before.best:
+            self.wake()
+        state.meter.pause()
+
+    def wake(self) -> None:
+        """Half as many units again, those that the data ask for most."""
+        state = self.state
         counts = asked(self.full.coupling, state.gates.awake)
         more = lacking(self.full.coupling, state.gates.awake, counts)
         if more:
             self.widen(more)
         batches = islice(self.data.training_batches(self.training.batch_size), DEMAND_BATCHES)
-        scores = demand(self.runner, ((batch.x, self.target(batch), self.noise()) for batch in batches))
+        pairs = ((batch.x, self.target(batch), self.noise()) for batch in batches)
+        scores = demand(self.full, state.gates.awake, self.loss(), pairs)
         state.gates.awake = wake(self.full.coupling, state.gates.awake, counts, scores)
+        state.saliency = Saliency.none(len(scores))
         self.active = self.full.active(state.gates.awake)
 
     def widen(self, more: Mapping[str, int]) -> None:
         """Go on with a wider network: `more` units of each named group hibernate."""
-        wider = widen(self.full, more, self.data.info.inputs, self.state.generators.growth)
+        generator, inputs = self.state.generators.growth, self.data.info.inputs
+        wider = widen(self.full, more, inputs, generator, quiet=self.trained)
         self.state.widen(wider, self.full.dims)
         self.full = self.network = wider.network
         self.costs = cost_model(self.full.graph, self.full.coupling)
@@ -264,16 +278,8 @@ class Trainer:
         return Teacher(frozen, self.objective, self.data, self.training.augment, asked=asked)
 
     def initial_phi(self) -> Tensor:
-        """phi (G,) from what stage 1 has learned; all the same where there was none."""
-        state = self.state
-        if not state.saliency.batches:
-            return torch.full_like(state.gates.phi, PHI_CENTER)
-        awake, phi = state.gates.awake, state.gates.phi.clone()
-        price = prices(self.costs, self.budget, uniform_probability(self.costs, self.budget, awake))
-        phi[awake] = initial_phi(
-            state.saliency.total[awake], price[awake], center=PHI_CENTER, spread=PHI_SPREAD, limit=PHI_LIMIT
-        )
-        return phi
+        """phi (G,) from what stage 1 has learned."""
+        return first_phi(self.state.saliency, self.state.gates, self.costs, self.budget)
 
     def plastic_step(self, batch: Batch, progress: float) -> Evaluation:
         """Weights move on the units that the sample opened; phi by the estimate and the multipliers' pull."""
@@ -320,15 +326,15 @@ class Trainer:
         costs = expected_costs(self.costs, state.gates.probabilities(k), self.budget)
         self.cut(
             Hardening(
-                hardened=self.hardened(),
+                hardened=harden(self.costs, self.budget, *self.chosen(), self.training.round_to),
                 expected={kind: cost.item() for kind, cost in costs.items()},
                 gate_entropy={group.name: group.entropy for group in groups},
             )
         )
         self.refresh_statistics()
 
-    def hardened(self) -> Hardened:
-        """The mask that meets the budget: the learned one, or a baseline's."""
+    def chosen(self) -> tuple[Tensor, Tensor]:
+        """The mask (G,) before repair and the scores (G,) by which that goes: the learned ones, or a baseline's."""
         gates, kind, mask = self.state.gates, self.training.mask, self.state.gates.awake
         if kind == "learned":
             mask, scores = gates.harden(), gates.phi
@@ -336,8 +342,7 @@ class Trainer:
             scores = self.initial_phi()
         else:
             scores = SCORES[kind](self.full, self.state.generators.masks)
-        scores = scores.masked_fill(~gates.awake, -math.inf)  # what hibernates stays asleep
-        return harden(self.costs, self.budget, mask, scores, self.training.round_to)
+        return mask, scores.masked_fill(~gates.awake, -math.inf)  # what hibernates stays asleep
 
     def cut(self, hardening: Hardening) -> None:
         """Go on with the compact network, and with the moments of the weights that stay."""
@@ -359,8 +364,7 @@ class Trainer:
         """An ordinary step of the compact network."""
         everything = self.network.everything
         evaluation = self.runner.differentiate(batch.x, self.target(batch), everything, self.noise())
-        rate = self.training.lr * FINE_TUNE_FIRST * half_cosine(progress)
-        self.state.adam.step(evaluation.updates, rate)
+        self.state.adam.step(evaluation.updates, self.training.lr * fine_tune_rate(progress))
         return evaluation
 
     # ---------------------------------------------------------------------------------- telling
@@ -378,14 +382,7 @@ class Trainer:
         network = self.network
         compacted = self.state.hardening is not None
         active = network.everything if compacted else network.active(self.state.mask)
-        return named("validation", self.objective.measure(self.answers(network, active)))
-
-    def answers(self, network: Network, active: Active) -> Iterator[tuple[Outputs, Any]]:
-        """The network's outputs and the targets of the validation split."""
-        for batch in self.data.validation_batches():
-            outputs = network.evaluate(batch.x, active)
-            own = self.teacher.ask(batch) if self.objective.kind == "distill" and self.teacher else batch.y
-            yield outputs, own
+        return validate(network, active, self.data, self.objective, self.teacher)
 
     def told(self, progress: Progress) -> Progress:
         """With the warnings that nothing has told yet; the history is without, for it must not follow the clock."""

@@ -1,9 +1,9 @@
 """Room for more units: a wider network that computes what the narrow one does.
 
 The last unit of a group is copied, with all of its positions along every axis and the features that lie inside it.
-Weights that make the copies are drawn anew; those that read them are 0, so that even awake they change no output
-until they have learned something (Chen et al., "Net2Net", arXiv:1511.05641, keeps the function by splitting units;
-here there is nothing to split, since a new unit sleeps first).
+They sleep at first, so the outputs are what they were (Chen et al., "Net2Net", arXiv:1511.05641, keeps the function by
+splitting units; here there is nothing to split).  Their weights are drawn as a new network's are.  In a quiet widening
+those that read them are 0, so that even awake they change no output until they have learned something.
 """
 
 import copy
@@ -106,9 +106,14 @@ class Wider:
 
 
 def widen(
-    network: Network, more: Mapping[str, int], inputs: tuple[InputInfo, ...], generator: Generator
+    network: Network,
+    more: Mapping[str, int],
+    inputs: tuple[InputInfo, ...],
+    generator: Generator,
+    *,
+    quiet: bool = False,
 ) -> Wider:
-    """A copy of the network with `more` units in the named groups, and the same outputs."""
+    """A copy of the network with `more` units in the named groups: the same outputs while they sleep, or always."""
     layout = Layout.of(network.coupling, more)
     graph = copy.deepcopy(network.graph)
     resize_tensors(graph, network, layout)
@@ -122,7 +127,7 @@ def widen(
     coupling = find_groups(annotate(graph, inputs))
     origin, inserted = _match(network.coupling, coupling, layout)
     wider = Network(graph, coupling)
-    _initialise(wider, network.coupling, layout, generator)
+    _initialise(wider, network.coupling, layout, generator, quiet=quiet)
     return Wider(network=wider, layout=layout, origin=origin, inserted=inserted)
 
 
@@ -142,8 +147,8 @@ def _match(old: Coupling, new: Coupling, layout: Layout) -> tuple[Tensor, Tensor
     return origin, inserted
 
 
-def _initialise(wider: Network, old: Coupling, layout: Layout, generator: Generator) -> None:
-    """Where copies are made, what a new network would have there; 0 where they are read."""
+def _initialise(wider: Network, old: Coupling, layout: Layout, generator: Generator, *, quiet: bool) -> None:
+    """Where copies are made and read, what a new network would have there; 0 where they are read, if `quiet`."""
     fresh = copy.deepcopy(wider.graph)
     reinitialise(fresh, int(torch.randint(2**62, (), generator=generator)))
     drawn = fresh.state_dict()
@@ -155,7 +160,7 @@ def _initialise(wider: Network, old: Coupling, layout: Layout, generator: Genera
             )  # what reads has the last word
             for dim, axis in axes:
                 places = layout.inserted(axis).nonzero().flatten()
-                if (name, dim) in wider.coupling.readers:
+                if quiet and (name, dim) in wider.coupling.readers:
                     tensor.index_fill_(dim, places, 0)
                 else:
                     tensor.index_copy_(dim, places, drawn[name].index_select(dim, places))

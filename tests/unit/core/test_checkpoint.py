@@ -273,7 +273,7 @@ def truncate_generator(_: dict[str, Any], tensors: dict[str, Tensor]) -> None:
 
 
 CHANGES: dict[str, tuple[tuple[int, int], Change, str]] = {
-    "newer format": ((3, 0), say(format_version=3), "format version 3"),
+    "newer format": ((3, 0), say(format_version=99), "format version 99"),
     "no format": ((3, 0), lambda document, _: document.pop("format_version"), "format version None"),
     "unknown key": ((3, 0), say(surprise=1), "surprise"),
     "missing key": ((3, 0), lambda document, _: document.pop("epoch"), "epoch"),

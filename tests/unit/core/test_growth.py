@@ -16,7 +16,17 @@ from npn_core.cost import cost_model
 from npn_core.data import inspect_dataset
 from npn_core.errors import InvalidInput
 from npn_core.gated import Network, Noise
-from npn_core.growth import OVERSHOOT, asked, awake_at_first, demand, hibernate, is_grown, lacking, wake
+from npn_core.growth import (
+    OVERSHOOT,
+    Pulse,
+    asked,
+    awake_at_first,
+    demand,
+    hibernate,
+    is_grown,
+    lacking,
+    wake,
+)
 from npn_core.optimizer import SlicedAdam
 from npn_core.pipeline import CompressJob, plan
 from npn_core.progress import Stage
@@ -70,8 +80,8 @@ def test_what_cannot_start_awake_is_refused(awake: dict[str, int], said: str) ->
     assert caught.value.field == "expand.awake"
 
 
-def test_waking_changes_no_output() -> None:
-    """A unit that wakes is read with weights of 0; the same network, all awake, is another function before."""
+def test_waking_changes_no_output_of_a_trained_network() -> None:
+    """What was put to sleep is read with weights of 0; the same network, all awake, is another function before."""
     net = conv_network(dtype=torch.float64)
     x, _ = batch(Generator().manual_seed(0), torch.float64)
     whole = net.evaluate(x)[0]
@@ -84,11 +94,13 @@ def test_waking_changes_no_output() -> None:
 def test_demand_is_the_fall_of_the_loss() -> None:
     """The squared gradients of the weights that read a unit, as autograd has them; no weight and no statistic moves."""
     net = conv_network(dropout=0, dtype=torch.float64)
-    sleeping(net)
+    awake = awake_at_first(net.coupling, FEW)
     kept = copy.deepcopy(net.graph.state_dict())
     x, y = batch(Generator().manual_seed(1), torch.float64)
-    found = demand(Sliced(net, cross_entropy), [(x, y, Noise(generator=Generator()))])
-    plain = copy.deepcopy(net.graph).train()
+    found = demand(net, awake, cross_entropy, [(x, y, Noise(generator=Generator()))])
+    silent = Network(copy.deepcopy(net.graph), net.coupling)
+    hibernate(silent, ~awake)
+    plain = silent.graph.train()
     cross_entropy((plain(*x),), y).backward()
     gradient = plain.get_submodule("fc2").weight.grad
     own = net.coupling.by_name["fc1"].slice
@@ -118,6 +130,19 @@ def test_room_is_made_where_it_lacks() -> None:
     assert lacking(coupling, everything, asked(coupling, everything)) == {"conv1": 4, "conv2": 5, "fc1": 6}
     few = awake_at_first(coupling, FEW)
     assert lacking(coupling, few, asked(coupling, few)) == {}
+
+
+def test_a_network_that_does_not_gain_is_asked_less_often() -> None:
+    """32 steps after each validation that was the best so far; twice as long after each that was not."""
+    pulse = Pulse.of(10_000)
+    due = [pulse.due]
+    for loss in (1.0, 0.9, 0.95, 0.9, 0.8, 0.7):
+        pulse = pulse.after(loss, pulse.due)
+        due.append(pulse.due)
+    assert due == [32, 64, 96, 96 + 64, 96 + 64 + 128, 320, 352]
+    assert pulse.best == 0.7
+    assert Pulse.of(80).due == 5  # eight times in the first half
+    assert Pulse.of(3).due == 1
 
 
 def test_growing_ends_at_a_multiple_of_the_budget() -> None:
