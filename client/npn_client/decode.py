@@ -222,6 +222,7 @@ def _training(message: pb.Training) -> Training:
     return Training(
         **_present(message, numbers),
         k=KSchedule(**_present(message.k, "dense_fraction plastic_fraction start end")),
+        optimizer=message.optimizer,
         estimator=message.estimator,
         loss=message.loss,
         output=message.output,

@@ -58,8 +58,11 @@ class Preprocessing:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
-    """How the network is trained.  `lr` and `gate_lr` are Adam's rates for weights and gates.
+    """How the network is trained.
 
+    `optimizer` moves the weights: "adam", "sgd" or "auto" (SGD where a new network with BatchNorm learns classes and
+    no `lr` is given, else Adam); `lr` and `weight_decay` are its own where they are None.  `gate_lr` is Adam's for
+    the gates.
     `loss` is "cross_entropy", "mse" or "distill" (the network's own answers as received; no labels), `output`
     which of several outputs it looks at (a name, or an index as text), `augment` "none" or "crop-flip".
     `from_scratch` initialises a network of your own anew.  The units of a group that stay are a multiple of
@@ -73,6 +76,7 @@ class Training:
     gate_lr: float | None = None
     weight_decay: float | None = None
     k: KSchedule | None = None
+    optimizer: str = ""
     estimator: str = ""
     loss: str = ""
     output: str = ""

@@ -95,7 +95,7 @@ class Document:
     pulse: Pulse
     seconds: float
     resumed: int
-    adam_steps: int
+    optimizer_steps: int
     gate_steps: int
     gate_second: float
     saliency_batches: int
@@ -165,8 +165,7 @@ def _tensors(trainer: Trainer) -> dict[str, Tensor]:
     mask = {} if state.hardening is None else {_MASK: state.hardening.hardened.mask}
     groups: dict[str, Mapping[str, Tensor]] = {
         "network": {name: tensor.detach() for name, tensor in (network.parameters | network.buffers).items()},
-        "adam.first": state.adam.first,
-        "adam.second": state.adam.second,
+        **{f"optimizer.{kind}": moments for kind, moments in state.optimizer.moments.items()},
         "gates": {"phi": state.gates.phi, "awake": state.gates.awake, "first": state.gate_adam.first},
         "estimates": {"mean": state.estimates.mean, "square": state.estimates.square},
         "saliency": {"total": state.saliency.total},
@@ -206,7 +205,7 @@ def _document(trainer: Trainer, tensors_sha256: str) -> Document:
         pulse=state.pulse,
         seconds=trainer.seconds(),
         resumed=state.resumed,
-        adam_steps=state.adam.steps,
+        optimizer_steps=state.optimizer.steps,
         gate_steps=state.gate_adam.steps,
         gate_second=state.gate_adam.second,
         saliency_batches=state.saliency.batches,
@@ -346,7 +345,7 @@ def _set_numbers(state: LoopState, document: Document) -> None:
     state.pulse = document.pulse
     if document.versions != Versions.current():
         state.warnings += ("training went on with another version or processor: not bit for bit",)
-    state.adam.steps = document.adam_steps
+    state.optimizer.steps = document.optimizer_steps
     state.gate_adam.steps, state.gate_adam.second = document.gate_steps, document.gate_second
     state.saliency.batches = document.saliency_batches
     for kind, one in document.multipliers.items():

@@ -126,6 +126,7 @@ class Preprocessing:
             _require(all(s > 0 for s in self.std), f"{at}.std", "every std must be above 0")
 
 
+OPTIMIZERS = ("auto", "adam", "sgd")
 ESTIMATORS = ("disarm", "arm", "ar", "rloo", "ugc", "straight-through")
 LOSSES = ("cross_entropy", "mse", "distill")
 AUGMENTS = ("none", "crop-flip")
@@ -135,21 +136,24 @@ MASKS = ("learned", "random", "magnitude", "saliency")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
-    """How the network is trained.  `lr` and `gate_lr` are the rates of Adam for weights and gates.
+    """How the network is trained.
 
-    `output` names which of several outputs the loss looks at ("" the first; a name, or an index as text).
-    `from_scratch` initialises an uploaded network anew.  The units of a group that stay are a multiple of
-    `round_to`, where the group is that large.  `distillation` is the share of the dense network's soft answers
-    in the targets of stage 3; at 0 it learns from the labels alone, and None leaves it to the method.  `mask` is
-    for benchmarks: "random", "magnitude" and "saliency" replace what the gates learned by a mask of the same
-    budget, so that anybody can see whether learning them was worth it.
+    `optimizer` moves the weights: "auto" is SGD where a new network with BatchNorm learns classes and no `lr` is
+    given, else Adam.  Where `lr` and `weight_decay` are None they are that optimizer's own (`optimizer.settled`).
+    `gate_lr` is the rate of Adam for the gates.  `output` names which of several outputs the loss looks at ("" the
+    first; a name, or an index as text).  `from_scratch` initialises an uploaded network anew.  The units of a group
+    that stay are a multiple of `round_to`, where the group is that large.  `distillation` is the share of the dense
+    network's soft answers in the targets of stage 3; at 0 it learns from the labels alone, and None leaves it to the
+    method.  `mask` is for benchmarks: "random", "magnitude" and "saliency" replace what the gates learned by a mask
+    of the same budget, so that anybody can see whether learning them was worth it.
     """
 
     epochs: int = 20
     batch_size: int = 128
-    lr: float = 1e-3
+    optimizer: str = "auto"
+    lr: float | None = None
     gate_lr: float = 0.02
-    weight_decay: float = 0.0
+    weight_decay: float | None = None
     k: KSchedule = field(default_factory=KSchedule)
     estimator: str = "disarm"
     loss: str = "cross_entropy"
@@ -179,14 +183,15 @@ class Training:
         )
         for name in ("lr", "gate_lr"):
             value = getattr(self, name)
-            ok = math.isfinite(value) and value > 0
+            ok = value is None or (math.isfinite(value) and value > 0)
             _require(ok, f"training.{name}", f"{name} is {value}; it must be a positive finite number")
-        ok = math.isfinite(self.weight_decay) and self.weight_decay >= 0
+        ok = self.weight_decay is None or (math.isfinite(self.weight_decay) and self.weight_decay >= 0)
         _require(ok, "training.weight_decay", f"weight_decay is {self.weight_decay}; it must not be negative")
         _require(
             0 <= self.seed < 2**63, "training.seed", f"seed is {self.seed}; it must lie between 0 and 2**63-1"
         )
         for name, known in (
+            ("optimizer", OPTIMIZERS),
             ("estimator", ESTIMATORS),
             ("loss", LOSSES),
             ("augment", AUGMENTS),

@@ -12,22 +12,28 @@ from .objective import Objective, Outputs
 from .progress import Metric
 
 TEMPERATURE = 2.0
-# A stage 1 of a few epochs on a hard task makes a teacher that its pupil outgrows.
+# A stage 1 of a few epochs on a hard task makes a teacher that its pupil outgrows: it has half a say.
 GOOD_TEACHER = 0.95  # validation accuracy
+POOR_SHARE = 0.5
 CACHE_BYTES = 1 << 30
 
 
 def share_of(training: Training, *, trained: bool, metrics: tuple[Metric, ...]) -> float:
     """How much of stage 3's targets the dense network says, 0 to 1.
 
-    What the job says; else all where the network came trained or its validation accuracy (in `metrics`) is good.
+    What the job says; else all where the network came trained or its validation accuracy (in `metrics`) is good,
+    POOR_SHARE where it is not, and nothing where there is none.
     """
     if training.loss == "distill":
         return 1.0
     if training.distillation is not None:
         return training.distillation
-    accuracy = next((metric.value for metric in metrics if metric.name == "validation_accuracy"), 0.0)
-    return 1.0 if trained or accuracy >= GOOD_TEACHER else 0.0
+    if trained:
+        return 1.0
+    accuracy = next((metric.value for metric in metrics if metric.name == "validation_accuracy"), None)
+    if accuracy is None:
+        return 0.0
+    return 1.0 if accuracy >= GOOD_TEACHER else POOR_SHARE
 
 
 class Teacher:

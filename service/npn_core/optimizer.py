@@ -1,25 +1,32 @@
-"""Adam on slices: what took part in a step moves, everything else, moments included, stays as it is.
+"""Optimizers on slices: what took part in a step moves, everything else, moments included, stays as it is.
 
 And Adam for gates, which must not cancel the multiplier.
 
-Source: Kingma & Ba, arXiv:1412.6980; decoupled weight decay: Loshchilov & Hutter, arXiv:1711.05101.
-The arithmetic is torch's own fused kernel.
+Source: Kingma & Ba, arXiv:1412.6980; decoupled weight decay: Loshchilov & Hutter, arXiv:1711.05101; Nesterov
+momentum: Sutskever et al., "On the importance of initialization and momentum", ICML 2013.  The arithmetic is torch's
+own fused kernels.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 from torch.optim.adam import adam
+from torch.optim.sgd import sgd
 
+from .config import Training
 from .groups import Active, Dims
 from .slices import Indices, put, take
 from .widening import Layout
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
+MOMENTUM = 0.9
 CLIP = 3.0  # of a gate's gradient, in root mean squares over all gates
 
 
@@ -33,74 +40,141 @@ class Update:
 
 
 @dataclass(kw_only=True, slots=True)
-class SlicedAdam:
-    """Adam over full-width `parameters`, stepped on slices.  `steps` counts the calls of `step`."""
+class SlicedOptimizer(ABC):
+    """Of full-width `parameters`, stepped on slices.  `steps` counts the calls of `step`.
+
+    `moments`: of each of `KINDS` a tensor for every parameter.
+    """
+
+    KINDS: ClassVar[tuple[str, ...]]
 
     parameters: dict[str, Tensor]
     weight_decay: float = 0.0
     steps: int = 0
-    first: dict[str, Tensor] = field(init=False)
-    second: dict[str, Tensor] = field(init=False)
+    moments: dict[str, dict[str, Tensor]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.first = {name: torch.zeros_like(p) for name, p in self.parameters.items()}
-        self.second = {name: torch.zeros_like(p) for name, p in self.parameters.items()}
+        self.moments = {
+            kind: {name: torch.zeros_like(p) for name, p in self.parameters.items()} for kind in self.KINDS
+        }
 
     def step(self, updates: list[Update], lr: float) -> None:
-        """Move the slices of `updates` by one Adam step at rate `lr`."""
+        """Move the slices of `updates` by one step at rate `lr`."""
         self.steps += 1
+        full = (self.parameters, *self.moments.values())
         with torch.no_grad():
-            slices = [
-                [take(full[u.name], u.indices) for u in updates]
-                for full in (self.parameters, self.first, self.second)
-            ]
-            adam(
-                slices[0],
-                # the fused kernel walks the memory: a channels-last gradient must take its weight's layout
-                [u.gradient.contiguous() for u in updates],
-                slices[1],
-                slices[2],
-                [],
-                [torch.tensor(float(self.steps - 1)) for _ in updates],
-                foreach=False,
-                fused=True,
-                amsgrad=False,
-                beta1=BETAS[0],
-                beta2=BETAS[1],
-                lr=lr,
-                weight_decay=self.weight_decay,
-                eps=EPSILON,
-                maximize=False,
-                decoupled_weight_decay=True,
-            )
-            for full, parts in zip((self.parameters, self.first, self.second), slices, strict=True):
+            slices = [[take(tensors[u.name], u.indices) for u in updates] for tensors in full]
+            # the fused kernels walk the memory: a channels-last gradient must take its weight's layout
+            self._move(slices[0], [u.gradient.contiguous() for u in updates], slices[1:], lr)
+            for tensors, parts in zip(full, slices, strict=True):
                 for u, part in zip(updates, parts, strict=True):
                     if any(index is not None for index in u.indices):
-                        put(full[u.name], u.indices, part)
+                        put(tensors[u.name], u.indices, part)
 
-    def widened(
-        self, parameters: dict[str, Tensor], layout: Layout, dims: Mapping[str, Dims]
-    ) -> "SlicedAdam":
+    @abstractmethod
+    def _move(
+        self, weights: list[Tensor], gradients: list[Tensor], moments: list[list[Tensor]], lr: float
+    ) -> None:
+        """One step of the `weights` and their `moments`, of each kind, in place."""
+
+    def widened(self, parameters: dict[str, Tensor], layout: Layout, dims: Mapping[str, Dims]) -> Self:
         """The optimizer of the wider `parameters`: moments follow their weights, and are 0 for new ones.
 
         `dims` are those of the old network's parameters.
         """
-        wider = SlicedAdam(parameters=parameters, weight_decay=self.weight_decay, steps=self.steps)
-        for own, old in ((wider.first, self.first), (wider.second, self.second)):
-            for name in own:
-                own[name] = layout.blank(old[name], dims[name])
-        return wider
+        return self._with(parameters, lambda name, moment: layout.blank(moment, dims[name]))
 
-    def sliced(self, parameters: dict[str, Tensor], active: Active, dims: Mapping[str, Dims]) -> "SlicedAdam":
+    def sliced(self, parameters: dict[str, Tensor], active: Active, dims: Mapping[str, Dims]) -> Self:
         """The optimizer of the smaller `parameters`: moments follow the weights that stay.
 
         `dims` are those of the full network's parameters.
         """
-        smaller = SlicedAdam(parameters=parameters, weight_decay=self.weight_decay, steps=self.steps)
-        for own, full in ((smaller.first, self.first), (smaller.second, self.second)):
+        return self._with(parameters, lambda name, moment: take(moment, active.indices(dims[name])).clone())
+
+    def _with(self, parameters: dict[str, Tensor], moment: Callable[[str, Tensor], Tensor]) -> Self:
+        other = type(self)(parameters=parameters, weight_decay=self.weight_decay, steps=self.steps)
+        for kind, own in other.moments.items():
             for name in own:
-                own[name] = take(full[name], active.indices(dims[name])).clone()
-        return smaller
+                own[name] = moment(name, self.moments[kind][name])
+        return other
+
+
+class SlicedAdam(SlicedOptimizer):
+    """AdamW: weight decay decoupled from the gradient."""
+
+    KINDS = ("first", "second")
+    __slots__ = ()
+
+    def _move(
+        self, weights: list[Tensor], gradients: list[Tensor], moments: list[list[Tensor]], lr: float
+    ) -> None:
+        first, second = moments
+        adam(
+            weights,
+            gradients,
+            first,
+            second,
+            [],
+            [torch.tensor(float(self.steps - 1)) for _ in weights],
+            foreach=False,
+            fused=True,
+            amsgrad=False,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            lr=lr,
+            weight_decay=self.weight_decay,
+            eps=EPSILON,
+            maximize=False,
+            decoupled_weight_decay=True,
+        )
+
+
+class SlicedSgd(SlicedOptimizer):
+    """Stochastic gradients with Nesterov momentum; weight decay is part of the gradient."""
+
+    KINDS = ("momentum",)
+    __slots__ = ()
+
+    def _move(
+        self, weights: list[Tensor], gradients: list[Tensor], moments: list[list[Tensor]], lr: float
+    ) -> None:
+        buffers: list[Tensor | None] = [*moments[0]]
+        sgd(
+            weights,
+            gradients,
+            buffers,
+            fused=True,
+            weight_decay=self.weight_decay,
+            momentum=MOMENTUM,
+            lr=lr,
+            dampening=0.0,
+            nesterov=True,
+            maximize=False,
+        )
+
+
+OPTIMIZERS: Mapping[str, type[SlicedOptimizer]] = MappingProxyType({"adam": SlicedAdam, "sgd": SlicedSgd})
+DEFAULTS: Mapping[str, tuple[float, float]] = MappingProxyType({"adam": (1e-3, 0.0), "sgd": (0.1, 5e-4)})
+"""Learning rate and weight decay of each, where a job does not say."""
+
+
+def settled(training: Training, normed: bool, objective: str, *, trained: bool) -> Training:
+    """With the optimizer, its learning rate and its weight decay filled in, for a network and an objective.
+
+    `normed`: it has BatchNorm, whose weights bear large steps, and then SGD generalises better than Adam;
+    `trained`: it came with weights that such steps would lose.  A rate without an optimizer is Adam's.
+    """
+    name = training.optimizer
+    if name == "auto":
+        bears_sgd = normed and objective == "cross_entropy" and not trained
+        name = "sgd" if bears_sgd and training.lr is None else "adam"
+    lr, decay = DEFAULTS[name]
+    return replace(
+        training,
+        optimizer=name,
+        lr=lr if training.lr is None else training.lr,
+        weight_decay=decay if training.weight_decay is None else training.weight_decay,
+    )
 
 
 @dataclass(kw_only=True, slots=True)

@@ -198,7 +198,7 @@ def _report(
         hardening=_hardening(trained, job.budget),
         preprocessing=data.preprocessing,
         dataset=data.info,
-        training=job.training,
+        training=trained.training,
         distillation=trained.state.share,
         seeds={"training": job.training.seed},
         resumed=trained.state.resumed,

@@ -1,7 +1,9 @@
 """The three stages, and k as a function of the step."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from .config import KSchedule
 from .progress import Stage
@@ -14,11 +16,34 @@ PLASTIC_PER_HALVING = 0.1
 PLASTIC_LONGEST = 0.3
 PLASTIC_EPOCHS = 2  # at least, where that leaves one to stage 1: small datasets have few steps in an epoch
 
-# Learning rates as factors of `Training.lr`: stage 1 ends lower, for a better teacher, and begins higher where a new
-# network has BatchNorm, which bears it; stage 3 begins higher, since fewer weights take larger steps.
-DENSE_FIRST_NORMED = 3.0
-DENSE_LAST = 0.1
-FINE_TUNE_FIRST = 3.0
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rates:
+    """Learning rates of the weights by stage, as factors of `lr`: half a cosine in stages 1 and 3, constant in stage 2.
+
+    Stage 1 ends lower, for a better teacher; stage 3 ends at 0.
+    """
+
+    dense_first: float
+    dense_last: float
+    plastic: float
+    fine_tune: float
+
+    def dense(self, progress: float) -> float:
+        """At `progress` in [0, 1] of stage 1."""
+        return self.dense_first * half_cosine(progress, last=self.dense_last / self.dense_first)
+
+    def fine_tuning(self, progress: float) -> float:
+        """At `progress` in [0, 1] of stage 3."""
+        return self.fine_tune * half_cosine(progress)
+
+
+RATES: Mapping[str, Rates] = MappingProxyType(
+    {
+        "adam": Rates(dense_first=1.0, dense_last=0.1, plastic=1.0, fine_tune=3.0),
+        "sgd": Rates(dense_first=1.0, dense_last=0.01, plastic=0.2, fine_tune=0.5),
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,17 +98,6 @@ def _fractions(k: KSchedule, halvings: float) -> tuple[float, float]:
         plastic = min(PLASTIC_PER_HALVING * max(halvings, 1.0), PLASTIC_LONGEST, 1 - (k.dense_fraction or 0))
     dense = k.dense_fraction
     return max(0.0, UNTIL_HARDENED - plastic) if dense is None else dense, plastic
-
-
-def dense_rate(progress: float, *, normed: bool) -> float:
-    """The learning rate of stage 1; `normed`: a new network with BatchNorm."""
-    first = DENSE_FIRST_NORMED if normed else 1.0
-    return first * half_cosine(progress, last=DENSE_LAST / first)
-
-
-def fine_tune_rate(progress: float) -> float:
-    """The learning rate of stage 3."""
-    return FINE_TUNE_FIRST * half_cosine(progress)
 
 
 def half_cosine(progress: float, last: float = 0.0) -> float:

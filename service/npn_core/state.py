@@ -17,7 +17,7 @@ from .groups import Active, Dims
 from .growth import Pulse
 from .meter import Meter
 from .observe import Estimates
-from .optimizer import GateAdam, SlicedAdam
+from .optimizer import OPTIMIZERS, GateAdam, SlicedOptimizer
 from .progress import Cost, Metric, Progress, Stage
 from .pull import PHI_CENTER, PHI_LIMIT
 from .saliency import Saliency
@@ -68,7 +68,7 @@ class LoopState:
     `seconds` were spent, and `resumed` times was the job taken up again, in attempts before this one.
     """
 
-    adam: SlicedAdam
+    optimizer: SlicedOptimizer
     gates: Gates
     gate_adam: GateAdam
     estimates: Estimates
@@ -101,7 +101,7 @@ class LoopState:
 
     def widen(self, wider: Wider, dims: Mapping[str, Dims]) -> None:
         """Follow the network into its wider form; `dims` are those of the old one's parameters.  New units sleep."""
-        self.adam = self.adam.widened(wider.network.parameters, wider.layout, dims)
+        self.optimizer = self.optimizer.widened(wider.network.parameters, wider.layout, dims)
         kept = ~wider.inserted
         phi = torch.where(kept, self.gates.phi[wider.origin], PHI_CENTER)
         self.gates = Gates(phi=phi, awake=self.gates.awake[wider.origin] & kept)
@@ -119,12 +119,12 @@ class LoopState:
         schedule: Schedule,
         steps: int,
     ) -> "LoopState":
-        """Before the first of `steps` steps per epoch, with the units `awake` (G,) bool."""
+        """Before the first of `steps` steps per epoch, with the units `awake` (G,) bool; `training` is settled."""
         gates = Gates.open(network.coupling.size, PHI_CENTER)
         gates.awake = awake
-        generators = Generators.of(training.seed)
+        generators, optimizer = Generators.of(training.seed), OPTIMIZERS[training.optimizer]
         return cls(
-            adam=SlicedAdam(parameters=network.parameters, weight_decay=training.weight_decay),
+            optimizer=optimizer(parameters=network.parameters, weight_decay=training.weight_decay or 0.0),
             gates=gates,
             gate_adam=GateAdam(limit=PHI_LIMIT, first=torch.zeros_like(gates.phi)),
             estimates=Estimates.none(network.coupling.size),
@@ -141,7 +141,7 @@ class LoopState:
 class Trained:
     """What the loop returns: the compact network, and which units of the `full` one it was made of (`active`).
 
-    `first` is the cost of what was awake at the start.
+    `first` is the cost of what was awake at the start; `training` is settled.
     """
 
     compact: fx.GraphModule
@@ -150,4 +150,5 @@ class Trained:
     first: Cost
     active: Active
     hardening: Hardening
+    training: Training
     state: LoopState

@@ -27,11 +27,12 @@ from .gated import Network, Noise
 from .growth import GROWN_BY, asked, awake_at_first, demand, distance, hibernate, is_grown, lacking, wake
 from .masks import SCORES
 from .objective import Objective, Outputs, chance_warning, probe
+from .optimizer import settled
 from .pace import STILL_WARNING, hurry, is_due, is_still
 from .progress import Metric, Progress, Stage
 from .pull import first_phi, prices, pull
 from .saliency import Saliency, gate_gradients
-from .schedule import Schedule, dense_rate, fine_tune_rate
+from .schedule import RATES, Schedule
 from .state import Hardening, LoopState, Trained
 from .step import Evaluation, GateStep, Sliced, gate_step
 from .surgery import compact, without_gates
@@ -78,7 +79,8 @@ class Trainer:
     ) -> None:
         self.full = self.network = network
         self.costs, self.data, self.objective = costs, data, objective
-        self.budget, self.training, self.trained = budget, training, trained
+        self.budget, self.trained = budget, trained
+        self.training = settled(training, network.normed, objective.kind, trained=trained)
         self.expansion = expansion
         self.should_stop, self.keeper = should_stop, keeper
         awake = awake_at_first(network.coupling, expansion or Expansion())
@@ -88,7 +90,8 @@ class Trainer:
         self.schedule = Schedule.of(training.epochs, training.k, distance(self.first, budget, expansion))
         self.estimator = ESTIMATORS[training.estimator]
         self.steps = steps_per_epoch(len(data.train), training.batch_size)
-        self.state = LoopState.fresh(network, awake, budget, training, self.schedule, self.steps)
+        self.rates, self.lr = RATES[self.training.optimizer], self.training.lr or math.nan
+        self.state = LoopState.fresh(network, awake, budget, self.training, self.schedule, self.steps)
         self.teacher: Teacher | None = None
         self.runner = Sliced(network, objective.loss)
         self.active = network.active(awake)
@@ -123,6 +126,7 @@ class Trainer:
             first=self.first,
             active=self.active,
             hardening=state.hardening,
+            training=self.training,
             state=state,
         )
 
@@ -210,8 +214,7 @@ class Trainer:
         if state.epoch == self.schedule.dense - 1:
             state.saliency.add(gate_gradients(network, evaluation.updates))
         if self.objective.kind != "distill":
-            rate = dense_rate(progress, normed=network.normed and not self.trained)
-            state.adam.step(evaluation.updates, self.training.lr * rate)
+            state.optimizer.step(evaluation.updates, self.lr * self.rates.dense(progress))
         return evaluation
 
     def grows(self) -> bool:
@@ -286,7 +289,7 @@ class Trainer:
         state, gates, costs, budget = self.state, self.state.gates, self.costs, self.budget
         state.k = self.schedule.k(progress)
         result = self.sampled_step(batch)
-        state.adam.step(result.evaluation.updates, self.training.lr)
+        state.optimizer.step(result.evaluation.updates, self.lr * self.rates.plastic)
         dt = 1 / state.meter.ahead[Stage.PLASTIC]
         pulled = pull(costs, budget, state.multipliers, gates, state.k, progress, dt)
         price = prices(costs, budget, gates.probabilities(state.k))
@@ -351,7 +354,7 @@ class Trainer:
         self.active = full.active(hardening.hardened.mask)
         smaller = compact(full, self.active, self.data.info.inputs)
         self.network = Network(smaller, without_gates(smaller))
-        state.adam = state.adam.sliced(self.network.parameters, self.active, full.dims)
+        state.optimizer = state.optimizer.sliced(self.network.parameters, self.active, full.dims)
 
     def refresh_statistics(self) -> None:
         """Re-estimate BatchNorm's running statistics, which were gathered under sampled gates."""
@@ -364,7 +367,7 @@ class Trainer:
         """An ordinary step of the compact network."""
         everything = self.network.everything
         evaluation = self.runner.differentiate(batch.x, self.target(batch), everything, self.noise())
-        self.state.adam.step(evaluation.updates, self.training.lr * fine_tune_rate(progress))
+        self.state.optimizer.step(evaluation.updates, self.lr * self.rates.fine_tuning(progress))
         return evaluation
 
     # ---------------------------------------------------------------------------------- telling

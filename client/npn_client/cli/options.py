@@ -152,6 +152,7 @@ def training_options(command: Command) -> Command:
 
     @click.option("--epochs", type=int, help="Passes over the training set, all stages together.")
     @click.option("--batch-size", type=int)
+    @click.option("--optimizer", default="", help="Of the weights: adam, sgd or auto.")
     @click.option("--lr", type=float, help="Learning rate of the weights.")
     @click.option("--gate-lr", type=float, help="Learning rate of the gates.")
     @click.option("--weight-decay", type=float)
@@ -177,8 +178,8 @@ def training_options(command: Command) -> Command:
     @wraps(command)
     def with_training(*arguments: Any, **options: Any) -> Any:
         names = (
-            *("epochs", "batch_size", "lr", "gate_lr", "weight_decay", "estimator", "seed", "threads"),
-            *("distillation", "mask", "loss", "output", "augment", "from_scratch", "round_to"),
+            *("epochs", "batch_size", "lr", "gate_lr", "weight_decay", "optimizer", "seed", "threads"),
+            *("estimator", "distillation", "mask", "loss", "output", "augment", "from_scratch", "round_to"),
             "preprocessing",
         )
         start, end = options.pop("k_start"), options.pop("k_end")

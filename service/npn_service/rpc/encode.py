@@ -130,6 +130,7 @@ def _encode_training(training: config.Training) -> pb.Training:
         from_scratch=training.from_scratch,
         mask=training.mask,
         round_to=training.round_to,
+        optimizer=training.optimizer,
     )
 
 

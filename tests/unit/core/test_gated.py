@@ -28,8 +28,8 @@ class Run:
 
 def full_width(net: Network, adam: SlicedAdam) -> dict[str, Tensor]:
     """Copies of parameters, buffers and both moments."""
-    moments = {f"first.{name}": tensor for name, tensor in adam.first.items()}
-    moments |= {f"second.{name}": tensor for name, tensor in adam.second.items()}
+    moments = {f"first.{name}": tensor for name, tensor in adam.moments["first"].items()}
+    moments |= {f"second.{name}": tensor for name, tensor in adam.moments["second"].items()}
     return {name: t.detach().clone() for name, t in (net.parameters | net.buffers | moments).items()}
 
 

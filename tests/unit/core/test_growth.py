@@ -171,8 +171,8 @@ def test_moments_follow_their_units() -> None:
         step(narrow, adam, everything)
     wider = widen(narrow, {"conv1": 3, "conv2": 2, "fc1": 4}, CONV_INPUTS, Generator().manual_seed(1))
     wide_adam = adam.widened(wider.network.parameters, wider.layout, narrow.dims)
-    for name, moment in wide_adam.first.items():
-        assert int((moment != 0).sum()) == int((adam.first[name] != 0).sum())
+    for name, moment in wide_adam.moments["first"].items():
+        assert int((moment != 0).sum()) == int((adam.moments["first"][name] != 0).sum())
     state = data.get_state()
     for net, optimizer, active in ((narrow, adam, everything), (wider.network, wide_adam, ~wider.inserted)):
         data.set_state(state)

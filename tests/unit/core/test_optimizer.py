@@ -1,4 +1,4 @@
-"""Adam on slices against torch.optim.AdamW, and Adam for gates."""
+"""Optimizers on slices against torch's own, and Adam for gates."""
 
 import pytest
 import torch
@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from small_networks import batch, conv_net, conv_network, cross_entropy
 from torch import Generator, Tensor
 
+from npn_core.config import Training
 from npn_core.gated import Noise
-from npn_core.optimizer import GateAdam, SlicedAdam, Update
+from npn_core.optimizer import GateAdam, SlicedAdam, SlicedSgd, Update, settled
 from npn_core.step import Sliced
 
 
@@ -28,10 +29,69 @@ def test_everything_taking_part_is_adamw() -> None:
     assert adam.steps == 5
     for name, parameter in plain.named_parameters():
         torch.testing.assert_close(net.parameters[name].detach(), parameter.detach(), rtol=0, atol=1e-8)
-        torch.testing.assert_close(adam.first[name], adamw.state[parameter]["exp_avg"], rtol=0, atol=1e-10)
         torch.testing.assert_close(
-            adam.second[name], adamw.state[parameter]["exp_avg_sq"], rtol=0, atol=1e-10
+            adam.moments["first"][name], adamw.state[parameter]["exp_avg"], rtol=0, atol=1e-10
         )
+        torch.testing.assert_close(
+            adam.moments["second"][name], adamw.state[parameter]["exp_avg_sq"], rtol=0, atol=1e-10
+        )
+
+
+def test_everything_taking_part_is_sgd() -> None:
+    """Five steps of the whole network are those of torch.optim.SGD with Nesterov momentum on the plain module."""
+    plain = conv_net(dropout=0).double().train()
+    net = conv_network(dropout=0, dtype=torch.float64)
+    theirs = torch.optim.SGD(plain.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=0.1)
+    ours = SlicedSgd(parameters=net.parameters, weight_decay=0.1)
+    runner, generator = Sliced(net, cross_entropy), Generator().manual_seed(0)
+    for _ in range(5):
+        x, y = batch(generator, torch.float64)
+        theirs.zero_grad()
+        F.cross_entropy(plain(*x), y).backward()
+        theirs.step()
+        evaluation = runner.differentiate(x, y, net.everything, Noise(generator=generator))
+        ours.step(evaluation.updates, lr=0.01)
+    for name, parameter in plain.named_parameters():
+        torch.testing.assert_close(net.parameters[name].detach(), parameter.detach(), rtol=0, atol=1e-8)
+        buffer = theirs.state[parameter]["momentum_buffer"]
+        torch.testing.assert_close(ours.moments["momentum"][name], buffer, rtol=0, atol=1e-10)
+
+
+def test_a_slice_moves_by_sgd_and_the_rest_not_at_all() -> None:
+    """Weight decay and momentum touch what took part alone."""
+    start = torch.rand(3, 4, generator=Generator().manual_seed(0))
+    full, rows = start.clone(), torch.tensor([0, 2])
+    sgd = SlicedSgd(parameters={"w": full}, weight_decay=0.1)
+    part = start[rows].clone().requires_grad_()
+    theirs = torch.optim.SGD([part], lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1)
+    for seed in range(3):
+        part.grad = torch.rand(2, 4, generator=Generator().manual_seed(seed)) - 0.5
+        sgd.step([Update(name="w", indices=(rows, None), gradient=part.grad)], lr=0.1)
+        theirs.step()
+    torch.testing.assert_close(full[rows], part.detach())
+    assert torch.equal(full[1], start[1])
+    assert not sgd.moments["momentum"]["w"][1].any()
+
+
+@pytest.mark.parametrize(
+    ("asked", "normed", "objective", "trained", "expected"),
+    [
+        (Training(), True, "cross_entropy", False, ("sgd", 0.1, 5e-4)),
+        (Training(), False, "cross_entropy", False, ("adam", 1e-3, 0.0)),
+        (Training(), True, "cross_entropy", True, ("adam", 1e-3, 0.0)),
+        (Training(), True, "mse", False, ("adam", 1e-3, 0.0)),
+        (Training(lr=0.01), True, "cross_entropy", False, ("adam", 0.01, 0.0)),
+        (Training(optimizer="sgd", lr=0.01), False, "mse", True, ("sgd", 0.01, 5e-4)),
+        (Training(weight_decay=0.0), True, "cross_entropy", False, ("sgd", 0.1, 0.0)),
+        (Training(optimizer="adam", weight_decay=0.1), True, "cross_entropy", False, ("adam", 1e-3, 0.1)),
+    ],
+)
+def test_the_optimizer_suits_the_network(
+    asked: Training, normed: bool, objective: str, trained: bool, expected: tuple[str, float, float]
+) -> None:
+    """SGD for new networks with BatchNorm and classes, Adam else; what the job says stays."""
+    found = settled(asked, normed, objective, trained=trained)
+    assert (found.optimizer, found.lr, found.weight_decay) == expected
 
 
 @pytest.mark.parametrize("rows", [None, [], [0, 2]])
@@ -63,8 +123,8 @@ def test_a_slice_moves_as_adamw_would_and_the_rest_not_at_all(
             expected[row, col], inside[row, col] = part[i, j].item(), True
     torch.testing.assert_close(full, expected)
     assert torch.equal(full[~inside], start[~inside])
-    assert not adam.first["w"][~inside].any()
-    assert not adam.second["w"][~inside].any()
+    assert not adam.moments["first"]["w"][~inside].any()
+    assert not adam.moments["second"]["w"][~inside].any()
 
 
 def test_the_memory_format_of_a_gradient_does_not_matter() -> None:

@@ -236,9 +236,7 @@ def test_masked_equals_sliced(name: str) -> None:
             evaluation = runner.differentiate(found.wide, seed, active, Noise(generator=noise))
             adam.step(evaluation.updates, lr=0.01)
             losses[f"loss {seed}"] = torch.tensor(evaluation.loss)
-        moments = {
-            f"{name} {which}": t for which in ("first", "second") for name, t in getattr(adam, which).items()
-        }
+        moments = {f"{name} {which}": t for which, named in adam.moments.items() for name, t in named.items()}
         states.append(net.parameters | net.buffers | moments | losses)
     masked, sliced = states
     for key, tensor in masked.items():

@@ -97,6 +97,7 @@ def test_every_default_is_filled_in() -> None:
                 augment="crop-flip",
                 from_scratch=True,
                 round_to=8,
+                optimizer="sgd",
             ),
             labels={},
             priority=-3,
