@@ -127,7 +127,7 @@ class Preprocessing:
 
 
 OPTIMIZERS = ("auto", "adam", "sgd")
-ESTIMATORS = ("disarm", "arm", "ar", "rloo", "ugc", "straight-through")
+ESTIMATORS = ("straight-through", "disarm", "arm", "ar", "rloo", "ugc")
 LOSSES = ("cross_entropy", "mse", "distill")
 AUGMENTS = ("none", "crop-flip")
 MAX_ROUND_TO = 256
@@ -155,7 +155,7 @@ class Training:
     gate_lr: float = 0.02
     weight_decay: float | None = None
     k: KSchedule = field(default_factory=KSchedule)
-    estimator: str = "disarm"
+    estimator: str = "straight-through"
     loss: str = "cross_entropy"
     output: str = ""
     augment: str = "none"

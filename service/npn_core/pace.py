@@ -28,6 +28,20 @@ def is_still(before: Tensor, now: Tensor) -> bool:
     return torch.equal(before > 0, now > 0) and bool((now - before).abs().max() < STILL)
 
 
+def check(
+    multipliers: Multipliers,
+    expected: Mapping[str, Tensor],
+    progress: float,
+    phi: tuple[Tensor, Tensor],
+) -> tuple[str, ...]:
+    """Warnings of what stage 2 will not reach, whose multipliers are raised, and of gates that stand still.
+
+    `expected` costs by kind; `phi` (G,) before stage 2 and now.
+    """
+    warnings = tuple(hurry(multipliers, {kind: cost.item() for kind, cost in expected.items()}, progress))
+    return (*warnings, STILL_WARNING) if is_still(*phi) else warnings
+
+
 def hurry(multipliers: Multipliers, expected: Mapping[str, float], progress: float) -> Iterator[str]:
     """Double the gain of every limit that would be missed; a warning for each that is doubled the first time."""
     for kind, limit in multipliers.limits.items():

@@ -44,13 +44,17 @@ def pull(
     k: float,
     progress: float,
     dt: float,
+    *,
+    natural: bool = False,
 ) -> Tensor:
-    """d/dphi (G,) of the sum over limits of multiplier times log E[cost]; the multipliers move first.
+    """d/dphi (G,) of the sum over limits of multiplier times log E[cost], or d/dpi; the multipliers move first.
 
-    `progress` and `dt`, a step, are shares of stage 2.
+    `progress` and `dt`, a step, are shares of stage 2.  `natural`: in pi, as the loss's gradient then is too.
     """
     phi = gates.phi.clone().requires_grad_()
-    expected = expected_costs(costs, gates.with_phi(phi).probabilities(k), budget)
+    pi = gates.with_phi(phi).probabilities(k)
+    pi = pi.detach().requires_grad_() if natural else pi
+    expected = expected_costs(costs, pi, budget)
     multipliers.update({kind: cost.item() for kind, cost in expected.items()}, progress, dt)
     total = torch.stack([multipliers.value[kind] * cost.log() for kind, cost in expected.items()]).sum()
-    return torch.autograd.grad(total, phi)[0]
+    return torch.autograd.grad(total, pi if natural else phi)[0]

@@ -17,17 +17,29 @@ from .optimizer import Update
 from .slices import take
 
 
-def gate_gradients(network: Network, updates: list[Update]) -> Tensor:
-    """d loss / d z (G,) float64 at the open gates of the sample that `updates` belong to; 0 elsewhere."""
-    return per_unit(network, updates, lambda weight, gradient: weight * gradient)
+def gate_gradients(network: Network, updates: list[Update], z: Tensor | None = None) -> Tensor:
+    """d loss / d z (G,) float64 at the open gates of the sample that `updates` belong to; 0 elsewhere.
+
+    At all gates where `updates` are of the whole network, computed with its weights gated by `z` (G,) bool.
+    """
+    return per_unit(network, updates, lambda weight, gradient: weight * gradient, z)
 
 
-def per_unit(network: Network, updates: list[Update], measure: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+def per_unit(
+    network: Network,
+    updates: list[Update],
+    measure: Callable[[Tensor, Tensor], Tensor],
+    z: Tensor | None = None,
+) -> Tensor:
     """The sum (G,) float64 of `measure(weight, gradient)` over the weights that read each unit.
 
-    What reads a feature reads the unit that it lies in, too.
+    What reads a feature reads the unit that it lies in, too: with `z` (G,) bool either counts where the other's gate
+    is open.
     """
     coupling = network.coupling
+    gate = (
+        None if z is None else torch.cat((z.double(), torch.ones(1, dtype=torch.float64)))
+    )  # FIXED is the last
     sums = torch.zeros(coupling.size, dtype=torch.float64)
     for update in updates:
         for dim, axis in enumerate(network.dims[update.name]):
@@ -37,8 +49,9 @@ def per_unit(network: Network, updates: list[Update], measure: Callable[[Tensor,
             own = measure(weight, update.gradient).transpose(0, dim).flatten(1).sum(dim=1).double()
             index = update.indices[dim]
             units = coupling.axes[axis] if index is None else coupling.axes[axis][index]
-            _add(sums, units, own)
-            _add(sums, coupling.parents_of(units), own)
+            parents = coupling.parents_of(units)
+            _add(sums, units, own if gate is None else own * gate[parents])
+            _add(sums, parents, own if gate is None else own * gate[units])
     return sums
 
 

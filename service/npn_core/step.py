@@ -53,6 +53,13 @@ class Sliced:
         self, x: Inputs, y: Any, active: Active, noise: Noise, *, update_stats: bool = True
     ) -> Evaluation:
         """The loss and the gradients of the active slices; BatchNorm's statistics of active units move."""
+        loss, gradients = self.backward(x, y, active, noise, update_stats=update_stats)
+        return self.evaluation(loss, gradients, active)
+
+    def backward(
+        self, x: Inputs, y: Any, active: Active, noise: Noise, *, update_stats: bool
+    ) -> tuple[float, dict[str, Tensor]]:
+        """The loss, and its gradient in every parameter as the pass computes with it."""
         network = self.network
         tensors = self.tensors(active)
         leaves = {name: tensors[name].detach().requires_grad_() for name in network.parameters}
@@ -61,12 +68,16 @@ class Sliced:
         gradients = _gradients(loss, list(leaves.values()))
         if update_stats:
             self.store(tensors, active)
+        return loss.item(), dict(zip(leaves, gradients, strict=True))
+
+    def evaluation(self, loss: float, gradients: dict[str, Tensor], active: Active) -> Evaluation:
+        """With the gradients of the active slices."""
         updates = [
             Update(name=name, indices=indices, gradient=self.cut(gradient, indices))
-            for name, gradient in zip(leaves, gradients, strict=True)
-            for indices in [active.indices(network.dims[name])]
+            for name, gradient in gradients.items()
+            for indices in [active.indices(self.network.dims[name])]
         ]
-        return Evaluation(loss=loss.item(), updates=updates)
+        return Evaluation(loss=loss, updates=updates)
 
     def tensors(self, active: Active) -> dict[str, Tensor]:
         """The parameters and buffers that the pass computes with."""
@@ -96,18 +107,26 @@ class Masked(Sliced):
     """Computes everything and multiplies the consumers' input weights by the gates."""
 
     def tensors(self, active: Active) -> dict[str, Tensor]:
-        """Full-width parameters; copies of the buffers, because all of their entries move."""
+        """Full-width gated parameters; copies of the buffers, because all of their entries move."""
         network = self.network
-        parameters = {name: tensor.detach() for name, tensor in network.parameters.items()}
+        parameters = {
+            name: self.gate(name, tensor.detach(), active) for name, tensor in network.parameters.items()
+        }
         return parameters | {name: tensor.clone() for name, tensor in network.buffers.items()}
 
     def pass_(
         self, active: Active, tensors: dict[str, Tensor], noise: Noise | None, *, update_stats: bool
     ) -> Pass:
-        """The whole network with gated weights."""
-        network = self.network
-        gated = {name: self.gate(name, tensor, active) for name, tensor in tensors.items()}
-        return Pass(active=network.everything, tensors=gated, noise=noise, update_stats=update_stats)
+        """The whole network."""
+        return Pass(active=self.network.everything, tensors=tensors, noise=noise, update_stats=update_stats)
+
+    def slopes(self, x: Inputs, y: Any, z: Tensor, noise: Noise) -> tuple[Evaluation, Tensor]:
+        """A training pass at the gates `z` (G,) bool, and d loss / dz (G,) of all of them, the closed ones too."""
+        network, active = self.network, self.network.active(z)
+        loss, gradients = self.backward(x, y, active, noise, update_stats=True)
+        whole = self.evaluation(loss, gradients, network.everything)
+        slopes = gate_gradients(network, whole.updates, z)
+        return self.evaluation(loss, gradients, active), slopes
 
     def gate(self, name: str, tensor: Tensor, active: Active) -> Tensor:
         """The tensor times the gates of the units that a layer reads along it."""
@@ -143,10 +162,13 @@ def _gradients(loss: Tensor, leaves: list[Tensor]) -> list[Tensor]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GateStep:
-    """What a stage-2 minibatch tells: the weights' evaluation at b, and d E[loss] / d phi (G,)."""
+    """What a stage-2 minibatch tells: the weights' evaluation at b, and the gradient (G,) that moves phi.
+
+    That is d E[loss] / d phi, or d E[loss] / d pi of an estimator that is `natural`; None where nobody looked.
+    """
 
     evaluation: Evaluation
-    phi_gradient: Tensor
+    gradient: Tensor | None
 
 
 def gate_step(
@@ -157,22 +179,28 @@ def gate_step(
     batch: tuple[Inputs, Any],
     u: Tensor,
     noise: Noise,
+    *,
+    looks: bool = True,
 ) -> GateStep:
-    """Evaluate the loss at the samples of `u` (rows, G) and estimate its gradient in phi: k times that in a.
+    """Evaluate the loss at the samples of `u` (rows, G) and estimate its gradient: in phi it is k times that in a.
 
     The weights train at the first.  The others use BatchNorm in the same mode with its running statistics left
     alone, and the same dropout noise; what agrees with the first is not evaluated again.  At k = inf phi has no
-    gradient.
+    gradient, and at k = 0 no influence.
     """
     (x, y), network = batch, runner.network
     a = logits(gates.phi, k)
     b, *others = (sample & gates.awake for sample in estimator.samples(u, a))
+    if estimator.gradient is None and looks and 0 < k < math.inf:
+        evaluation, slopes = Masked(network, runner.loss).slopes(x, y, b, noise)
+        return GateStep(evaluation=evaluation, gradient=slopes * gates.awake)
     evaluation = runner.differentiate(x, y, network.active(b), noise)
-    if math.isinf(k):
-        return GateStep(evaluation=evaluation, phi_gradient=torch.zeros_like(gates.phi))
+    if not looks:
+        return GateStep(evaluation=evaluation, gradient=None)
+    if estimator.gradient is None or math.isinf(k):
+        return GateStep(evaluation=evaluation, gradient=torch.zeros_like(gates.phi))
     f = [
         evaluation.loss if torch.equal(z, b) else runner.evaluate(x, y, network.active(z), noise)
         for z in (b, *others)
     ]
-    gradient = estimator.gradient(u, a, f, lambda: gate_gradients(network, evaluation.updates))
-    return GateStep(evaluation=evaluation, phi_gradient=k * gradient * gates.awake)
+    return GateStep(evaluation=evaluation, gradient=k * estimator.gradient(u, a, f) * gates.awake)

@@ -28,7 +28,7 @@ from .growth import GROWN_BY, asked, awake_at_first, demand, distance, hibernate
 from .masks import SCORES
 from .objective import Objective, Outputs, chance_warning, probe
 from .optimizer import settled
-from .pace import STILL_WARNING, hurry, is_due, is_still
+from .pace import check, is_due
 from .progress import Metric, Progress, Stage
 from .pull import first_phi, prices, pull
 from .saliency import Saliency, gate_gradients
@@ -286,39 +286,37 @@ class Trainer:
 
     def plastic_step(self, batch: Batch, progress: float) -> Evaluation:
         """Weights move on the units that the sample opened; phi by the estimate and the multipliers' pull."""
-        state, gates, costs, budget = self.state, self.state.gates, self.costs, self.budget
+        state = self.state
         state.k = self.schedule.k(progress)
-        result = self.sampled_step(batch)
+        looks = (state.meter.done.get(Stage.PLASTIC, 0) + 1) % self.estimator.every == 0
+        result = self.sampled_step(batch, looks=looks)
         state.optimizer.step(result.evaluation.updates, self.lr * self.rates.plastic)
-        dt = 1 / state.meter.ahead[Stage.PLASTIC]
-        pulled = pull(costs, budget, state.multipliers, gates, state.k, progress, dt)
-        price = prices(costs, budget, gates.probabilities(state.k))
-        state.estimates.add(result.phi_gradient)
-        state.gate_adam.step(
-            gates.phi, result.phi_gradient, pulled, price, gates.awake, self.training.gate_lr
-        )
-        if is_due(progress, dt):
-            self.check_pace(progress)
+        if result.gradient is not None:
+            self.move_gates(result.gradient, progress)
         return result.evaluation
 
-    def check_pace(self, progress: float) -> None:
-        """Warn where stage 2 will not arrive, and pull harder."""
-        state = self.state
-        expected = expected_costs(self.costs, state.gates.probabilities(state.k), self.budget)
-        costs = {kind: cost.item() for kind, cost in expected.items()}
-        new = tuple(hurry(state.multipliers, costs, progress))
-        if STILL_WARNING not in state.warnings and is_still(self.initial_phi(), state.gates.phi):
-            new += (STILL_WARNING,)
-        self.news += new
-        state.warnings += new
-
-    def sampled_step(self, batch: Batch) -> GateStep:
-        """What a draw of the gates tells of a batch."""
+    def sampled_step(self, batch: Batch, *, looks: bool = True) -> GateStep:
+        """What a draw of the gates tells of a batch, and of themselves where it `looks` at them."""
         gates, estimator = self.state.gates, self.estimator
         size = (estimator.rows, len(gates.phi))
         u = torch.rand(size, generator=self.state.generators.gates, dtype=torch.float64)
         pair = (batch.x, self.target(batch))
-        return gate_step(self.runner, gates, self.state.k, estimator, pair, u, self.noise())
+        return gate_step(self.runner, gates, self.state.k, estimator, pair, u, self.noise(), looks=looks)
+
+    def move_gates(self, gradient: Tensor, progress: float) -> None:
+        """phi follows the loss's `gradient` (G,) and the multipliers' pull; what they come to is looked at at times."""
+        state, gates, costs, budget = self.state, self.state.gates, self.costs, self.budget
+        dt = self.estimator.every / state.meter.ahead[Stage.PLASTIC]
+        natural, lr = self.estimator.natural, self.estimator.every * self.training.gate_lr
+        pulled = pull(costs, budget, state.multipliers, gates, state.k, progress, dt, natural=natural)
+        price = prices(costs, budget, gates.probabilities(state.k))
+        state.estimates.add(gradient)
+        state.gate_adam.step(gates.phi, gradient, pulled, price, gates.awake, lr)
+        if is_due(progress, dt):
+            expected = expected_costs(costs, gates.probabilities(state.k), budget)
+            new = check(state.multipliers, expected, progress, (self.initial_phi(), gates.phi))
+            self.news = tuple(warning for warning in new if warning not in state.warnings)
+            state.warnings += self.news
 
     # ---------------------------------------------------------------------------------- stage 3
 
