@@ -1,6 +1,7 @@
 """The two estimators that are no choice of a job, as trainers: they compute the whole network in every step.
 
-Straight-through at all gates (Bengio, Leonard & Courville, arXiv:1308.3432) follows the slope at closed gates too.
+Straight-through in phi (Bengio, Leonard & Courville, arXiv:1308.3432) moves phi by k pi (1 - pi)
+times the slope, in every step.
 A hard concrete gate (Louizos, Welling & Kingma, arXiv:1712.01312) is often between 0 and 1, so that the loss is not
 that of any network which could be returned.
 """
@@ -66,7 +67,7 @@ class RelaxedTrainer(Trainer):
 
     relax = staticmethod(straight_through)
 
-    def sampled_step(self, batch: Batch) -> GateStep:
+    def sampled_step(self, batch: Batch, *, looks: bool = True) -> GateStep:
         """The weights train at z; phi follows dz/dphi."""
         state = self.state
         u = torch.rand(len(state.gates.phi), generator=state.generators.gates, dtype=torch.float64)
@@ -76,7 +77,7 @@ class RelaxedTrainer(Trainer):
         active = self.network.active(z > 0)
         evaluation = runner.differentiate(batch.x, self.target(batch), active, self.noise())
         (gradient,) = torch.autograd.grad(z, phi, runner.slopes)
-        return GateStep(evaluation=evaluation, phi_gradient=gradient)
+        return GateStep(evaluation=evaluation, gradient=gradient)
 
 
 class HardConcreteTrainer(RelaxedTrainer):

@@ -4,7 +4,7 @@
 
 First eight gates, every k of --ks and every seed: see `_moments.py`.  Then an MLP on scikit-learn's digits under a
 limit on parameters, by the service's own loop.  Stage 2 has the same budget of evaluations for all: those that need
-one evaluation a step have twice the epochs there.  "half": one of them with as many epochs as the others.
+one evaluation a step have twice the epochs there.
 """
 
 import argparse
@@ -39,9 +39,8 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from demo import write_digits
 
 DENSE, PLASTIC, FINE_TUNE = 4, 6, 6
-ONE_EVALUATION = ("ar", "straight-through", "straight-through, all gates", "hard concrete")
+ONE_EVALUATION = ("ar", "straight-through", "straight-through, in phi", "hard concrete")
 NAMES = ("disarm", "arm", "rloo", "ugc", *ONE_EVALUATION)
-HALF = "straight-through, half"
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571}  # Student's t, by number of seeds
 
 
@@ -65,7 +64,7 @@ class Counting:
 
 
 TRAINERS: dict[str, type[Trainer]] = {
-    "straight-through, all gates": type("Everywhere", (Counting, RelaxedTrainer), {}),
+    "straight-through, in phi": type("InPhi", (Counting, RelaxedTrainer), {}),
     "hard concrete": type("HardConcrete", (Counting, HardConcreteTrainer), {}),
 }
 
@@ -75,7 +74,7 @@ def job(name: str, dataset: Path, max_params: int, seed: int) -> dict[str, Any]:
     plastic = PLASTIC * (2 if name in ONE_EVALUATION else 1)
     epochs = DENSE + plastic + FINE_TUNE
     k = KSchedule(dense_fraction=DENSE / epochs, plastic_fraction=plastic / epochs)
-    estimator = name.removesuffix(", half") if name not in TRAINERS else "disarm"
+    estimator = name if name not in TRAINERS else "disarm"
     training = Training(epochs=epochs, batch_size=32, k=k, estimator=estimator, seed=seed, threads=1)
     prepared = prepare(
         CatalogueModel(name="mlp", params={"hidden": "300,100"}), inspect_dataset(dataset), training
@@ -189,7 +188,7 @@ def main() -> None:
     parser.add_argument("--ks", type=float, nargs="*", default=[2, 7, 20])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--max-params", type=int, default=1_500)
-    parser.add_argument("--names", nargs="*", default=[*NAMES, HALF])
+    parser.add_argument("--names", nargs="*", default=NAMES)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
