@@ -58,6 +58,7 @@ from .model import (
     ServerInfo,
     Stage,
     StateChanged,
+    Trial,
     Unpruned,
 )
 from .spec import (
@@ -125,6 +126,7 @@ __all__ = [
     "Tls",
     "Training",
     "TransferFailed",
+    "Trial",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",

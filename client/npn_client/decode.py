@@ -30,6 +30,7 @@ from .model import (
     ServerInfo,
     Stage,
     StateChanged,
+    Trial,
     Unpruned,
 )
 from .spec import Architecture, Budget, Dataset, Expansion, KSchedule, ModelArchive, Preprocessing, Training
@@ -200,6 +201,18 @@ def _progress(message: pb.Progress) -> Progress:
         time_left=_seconds(message, "time_left"),
         time=_time(message.time) if message.HasField("time") else None,
         warning=message.warning,
+        trials=tuple(
+            Trial(
+                kind=one.kind,
+                limit=one.limit,
+                cost=one.cost,
+                accuracy=one.accuracy,
+                low=one.low,
+                high=one.high,
+                passed=one.passed,
+            )
+            for one in message.trials
+        ),
     )
 
 

@@ -78,11 +78,28 @@ class GroupProgress:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """A size that was tried: the `cost` of a `kind` that was made under a `limit`, and its validation accuracy.
+
+    `low` and `high` are the 95 % interval; `passed`: it lost no more than the job allows.
+    """
+
+    kind: str
+    limit: int
+    cost: int
+    accuracy: float
+    low: float
+    high: float
+    passed: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
     """The newest report of the training loop.
 
     `k` is infinite in stages 1 and 3; `time_left` is in seconds, None before it can be told; `metrics` by
-    name, empty before the first validation.
+    name, empty before the first validation.  `trials` have ended, where the smallest network is looked for that keeps
+    the accuracy; step, epoch and time left are those of the present one.
     """
 
     step: int
@@ -99,6 +116,7 @@ class Progress:
     time_left: float | None
     time: datetime | None
     warning: str
+    trials: tuple[Trial, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

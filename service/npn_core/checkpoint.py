@@ -11,7 +11,7 @@ type and shape, and no other; only then are their values taken over.
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,19 +104,20 @@ class Document:
     hardening: HardeningNumbers | None
 
 
-def write(folder: Path, trainer: Trainer) -> None:
-    """Write the state of a loop that stands between two steps into the new `folder`.
+def write(folder: Path, trainer: Trainer, prefix: str = "") -> None:
+    """Write the state of a loop that stands between two steps into `folder`, new but for files of another `prefix`.
 
     Raises OSError where it cannot be written, the disk being full for example.
     """
-    folder.mkdir()
+    folder.mkdir(exist_ok=bool(prefix))
+    path = folder / f"{prefix}{TENSORS}"
     tensors = {name: tensor.contiguous() for name, tensor in _tensors(trainer).items()}
     try:
-        save_file(tensors, folder / TENSORS)
+        save_file(tensors, path)
     except SafetensorError as error:
         raise OSError(str(error)) from error
-    text = json.dumps(to_json(_document(trainer, _sha256(folder / TENSORS))), allow_nan=False)
-    (folder / STATE).write_text(text, encoding="utf-8")
+    text = json.dumps(to_json(_document(trainer, _sha256(path))), allow_nan=False)
+    (folder / f"{prefix}{STATE}").write_text(text, encoding="utf-8")
 
 
 def resumed(fresh: Callable[[], Trainer], folder: Path) -> Trainer:
@@ -130,14 +131,17 @@ def resumed(fresh: Callable[[], Trainer], folder: Path) -> Trainer:
     return trainer
 
 
-def restore(trainer: Trainer, folder: Path) -> None:
-    """Bring a fresh trainer to the state in `folder`.
+def restore(trainer: Trainer, folder: Path, prefix: str = "", *, other_budget: bool = False) -> None:
+    """Bring a fresh trainer to the state in the files of `folder` with this `prefix`.
 
-    Raises CheckpointRefused; then the trainer is of no use any more, but its network is as it was.
+    `other_budget`: the job's limits may have been others.  Raises CheckpointRefused; then the trainer is of no use any
+    more, but its network is as it was.
     """
-    document = _read_document(folder / STATE)
+    document = _read_document(folder / f"{prefix}{STATE}")
+    if other_budget:
+        document = replace(document, budget=trainer.budget)
     _check_belongs(document, trainer)
-    path = folder / TENSORS
+    path = folder / f"{prefix}{TENSORS}"
     try:
         if _sha256(path) != document.tensors_sha256:
             raise CheckpointRefused(f"{TENSORS} is not the file that {STATE} was written with")

@@ -35,24 +35,36 @@ Model = CatalogueModel | ModelFile
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """Upper limits of the compact network.  At least one is set.
+    """Upper limits of the compact network, or of what it may lose.  At least one is set.
 
     `max_params` counts elements of parameters, biases included; `max_macs` multiply-adds of one sample;
-    `max_bytes` the tensor payload of `model.safetensors`.
+    `max_bytes` the tensor payload of `model.safetensors`.  `max_accuracy_drop_points`: the smallest network is looked
+    for that loses at most so many percentage points of validation accuracy against the dense one (`search.py`).
     """
 
     max_params: int | None = None
     max_macs: int | None = None
     max_bytes: int | None = None
+    max_accuracy_drop_points: float | None = None
 
     def __post_init__(self) -> None:
-        _require(bool(self.limits), "budget", "budget sets no limit; set max_params, max_macs or max_bytes")
+        drop = self.max_accuracy_drop_points
+        _require(
+            bool(self.limits) or drop is not None,
+            "budget",
+            "budget sets no limit; set max_params, max_macs, max_bytes or max_accuracy_drop_points",
+        )
+        _require(
+            drop is None or 0 <= drop <= 100,
+            "budget.max_accuracy_drop_points",
+            f"max_accuracy_drop_points is {drop}; it must be between 0 and 100",
+        )
         for kind, limit in self.limits.items():
             _require(limit > 0, f"budget.max_{kind}", f"max_{kind} is {limit}; it must be at least 1")
 
     @property
     def limits(self) -> dict[str, int]:
-        """The limits that are set, by cost kind."""
+        """The limits of the costs that are set, by kind."""
         pairs = zip(COST_KINDS, (self.max_params, self.max_macs, self.max_bytes), strict=True)
         return {kind: limit for kind, limit in pairs if limit is not None}
 

@@ -3,6 +3,7 @@
 CoreError
 ├── InvalidInput            the job cannot run as asked: names the field and what would be right
 │   └── InfeasibleBudget    no network that the method can return meets the budget
+├── AccuracyNotMet          no size that was tried stays within the accuracy that may be lost
 ├── TrainingDiverged        the loss became NaN or infinite
 ├── CheckpointRefused       a checkpoint is damaged, of another format or of another job
 └── Stopped                 the caller asked the loop to stop
@@ -32,6 +33,10 @@ class InfeasibleBudget(InvalidInput):
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(field, message, reason="BUDGET_INFEASIBLE")
+
+
+class AccuracyNotMet(CoreError):
+    """No size that was tried stays within the accuracy that may be lost; the message says which came nearest."""
 
 
 class TrainingDiverged(CoreError):

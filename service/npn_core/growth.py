@@ -116,7 +116,9 @@ def hibernate(network: Network, asleep: Tensor) -> None:
 
 def distance(first: Cost, budget: Budget, expansion: Expansion | None) -> float:
     """How often stage 2 is to halve the cost: from where the network starts, or to which it grows."""
-    return halvings(first, budget) if expansion is None else math.log2(OVERSHOOT)
+    if expansion is not None:
+        return math.log2(OVERSHOOT)
+    return halvings(first, budget) if budget.limits else math.inf
 
 
 def is_grown(costs: CostModel, budget: Budget, awake: Tensor) -> bool:

@@ -1,5 +1,6 @@
 """`plan()` and `compress()`: the whole story on one page."""
 
+import copy
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -29,6 +30,7 @@ from .progress import Cost, DatasetInfo, GroupPlan, Metric, Plan, Progress, Stag
 from .recount import count
 from .report import ArchitectureDocument, Hardening, KeptUnits, Report, Versions
 from .schedule import Schedule
+from .search import check_searchable, search
 from .state import Trained
 from .step import gated_outputs
 from .surgery import compact, write_back
@@ -72,6 +74,7 @@ def plan(
     model: Model, info: DatasetInfo, budget: Budget, training: Training, expansion: Expansion | None = None
 ) -> Plan:
     """What the job comes to, before it trains; raises InvalidInput, InfeasibleBudget."""
+    check_searchable(budget, training, expansion)
     prepared = prepare(model, info, training, weights=False)
     costs = cost_model(prepared.graph, prepared.coupling)
     dense, smallest = check_feasible(costs, budget, training.round_to)
@@ -97,6 +100,7 @@ def compress(
     """
     started = time.monotonic()
     training = job.training
+    check_searchable(job.budget, training, job.expansion)
     yield _between(job, Stage.PREPARE, epoch=0)
     prepared = prepare(job.model, inspect_dataset(job.dataset, layout=job.layout), training)
     network = Network(prepared.graph, prepared.coupling)
@@ -113,10 +117,9 @@ def compress(
         room=job.room,
     )
     yield _between(job, Stage.PREPARE, epoch=0)
-    trainer = _trainer(job, prepared, network, costs, data, should_stop, keeper)
     ready = time.monotonic() - started
-    trained = yield from trainer.run()
-    train_time = ready + trainer.seconds()
+    trained = yield from _train(job, prepared, network, costs, data, should_stop, keeper)
+    train_time = ready + trained.seconds
 
     yield _between(job, Stage.EXPORT, epoch=training.epochs)
     write_back(trained.full, trained.active, trained.compact)
@@ -138,7 +141,7 @@ def compress(
     )
 
 
-def _trainer(
+def _train(
     job: CompressJob,
     prepared: Prepared,
     network: Network,
@@ -146,22 +149,32 @@ def _trainer(
     data: Data,
     should_stop: Callable[[], bool],
     keeper: Keeper | None,
-) -> Trainer:
-    """At the job's start, or where its checkpoint was taken."""
-    fresh = partial(
-        Trainer,
-        network=network,
-        costs=costs,
-        data=data,
-        objective=prepared.objective,
-        budget=job.budget,
-        training=job.training,
-        trained=prepared.trained,
-        expansion=job.expansion,
-        should_stop=should_stop,
-        keeper=keeper,
-    )
-    return fresh() if job.checkpoint is None else resumed(fresh, job.checkpoint)
+) -> Generator[Progress, None, Trained]:
+    """From the start, or from where the checkpoint was taken; a budget of accuracy is a search over sizes."""
+
+    searched = job.budget.max_accuracy_drop_points is not None
+
+    def fresh(budget: Budget, keeper: Keeper | None) -> Trainer:
+        own = Network(copy.deepcopy(network.graph), network.coupling) if searched else network
+        return Trainer(
+            network=own,
+            costs=costs,
+            data=data,
+            objective=prepared.objective,
+            budget=budget,
+            training=job.training,
+            trained=prepared.trained,
+            expansion=job.expansion,
+            should_stop=should_stop,
+            keeper=keeper,
+        )
+
+    if searched:
+        bounds = check_feasible(costs, job.budget, job.training.round_to)
+        folder = job.output.with_name(f"{job.output.name}.search")
+        return (yield from search(fresh, job.budget, bounds, folder, keeper, job.checkpoint))
+    trainer = partial(fresh, job.budget, keeper)
+    return (yield from (trainer() if job.checkpoint is None else resumed(trainer, job.checkpoint)).run())
 
 
 def _samples(data: Data, number: int) -> tuple[Tensor, ...]:
@@ -195,13 +208,14 @@ def _report(
         latency=measure(whole.eval(), trained.compact, _samples(data, 64), job.training.threads),
         unpruned=prepared.coupling.unpruned,
         metrics=metrics,
-        hardening=_hardening(trained, job.budget),
+        hardening=_hardening(trained),
         preprocessing=data.preprocessing,
         dataset=data.info,
         training=trained.training,
         distillation=trained.state.share,
         seeds={"training": job.training.seed},
         resumed=trained.state.resumed,
+        trials=trained.trials,
         versions=Versions.current(),
         timings={"prepare": ready}
         | {stage.value: seconds for stage, seconds in trained.state.meter.seconds.items()},
@@ -248,12 +262,12 @@ def _outputs(module: nn.Module, x: tuple[Tensor, ...]) -> Outputs:
         return output_tensors(module(*x))
 
 
-def _hardening(trained: Trained, budget: Budget) -> Hardening:
+def _hardening(trained: Trained) -> Hardening:
     hardening = trained.hardening
     before = hardening.hardened.before
     return Hardening(
         expected_cost=hardening.expected,
-        hard_cost_before_repair={kind: getattr(before, kind) for kind in budget.limits},
+        hard_cost_before_repair={kind: getattr(before, kind) for kind in hardening.expected},
         gate_entropy=hardening.gate_entropy,
         units_changed=hardening.hardened.changed,
     )

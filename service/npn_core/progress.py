@@ -60,8 +60,27 @@ class Metric:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """A size that was tried: its `cost` of a `kind` under a `limit`, validation accuracy with its 95 % interval.
+
+    `passed`: it lost no more against the dense network than the job allows.
+    """
+
+    kind: str
+    limit: int
+    cost: int
+    accuracy: float
+    low: float
+    high: float
+    passed: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """One report of the loop.  `time_left` is in seconds; `k` is infinite in stages 1 and 3."""
+    """One report of the loop.  `time_left` is in seconds; `k` is infinite in stages 1 and 3.
+
+    `trials` have ended before, where sizes are searched; step, epoch and time are those of the present one.
+    """
 
     step: int
     steps: int
@@ -76,6 +95,7 @@ class Progress:
     samples_per_second: float
     time_left: float
     warning: str = ""
+    trials: tuple[Trial, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import TypeVar
 
 from .config import Budget, Training
-from .progress import Cost, DatasetInfo, Metric, Unpruned
+from .progress import Cost, DatasetInfo, Metric, Trial, Unpruned
 from .strict_json import DocumentError, from_json, to_json
 
 FORMAT_VERSION = 2
@@ -116,7 +116,8 @@ class Report:
     trained), of the dense one and of the compact one; `distillation` is the share that the dense network had in
     stage 3's targets.  `onnx` is None where there is no model.onnx; `warnings` say why.  `unpruned`
     is what was left whole.  `seeds` are by use, `timings` in seconds by stage;
-    `resumed` is how many times training was taken up from a checkpoint.
+    `resumed` is how many times training was taken up from a checkpoint; `trials` are the sizes that were tried, where
+    the smallest was looked for that keeps the accuracy.
     """
 
     format_version: int = FORMAT_VERSION
@@ -138,6 +139,7 @@ class Report:
     versions: Versions
     timings: Mapping[str, float]
     resumed: int = 0
+    trials: tuple[Trial, ...] = ()
     warnings: tuple[str, ...] = ()
 
 

@@ -57,12 +57,17 @@ class Schedule:
     k_end: float
 
     @classmethod
-    def of(cls, epochs: int, k: KSchedule, halvings: float) -> "Schedule":
+    def of(cls, epochs: int, k: KSchedule, halvings: float, *, dense_first: bool = False) -> "Schedule":
         """Fractions of `k`, or the method's, rounded to whole epochs.
 
-        `halvings`: how often the budget halves the cost of the whole network, log2(cost / limit).
+        `halvings`: how often the budget halves the cost of the whole network, log2(cost / limit).  `dense_first`:
+        stage 1 has all `epochs`, and what the others have comes after them.
         """
         dense, plastic = _fractions(k, halvings)
+        if dense_first:
+            hardened = epochs + max(1, round(epochs * plastic))
+            last = hardened + max(1, round(epochs * (1 - dense - plastic)))
+            return cls(epochs=last, dense=epochs, plastic=hardened, k_start=k.start, k_end=k.end)
         hardened = round(epochs * (dense + plastic))
         begin = round(epochs * dense)
         if k.plastic_fraction is None:

@@ -18,7 +18,7 @@ from .growth import Pulse
 from .meter import Meter
 from .observe import Estimates
 from .optimizer import OPTIMIZERS, GateAdam, SlicedOptimizer
-from .progress import Cost, Metric, Progress, Stage
+from .progress import Cost, Metric, Progress, Stage, Trial
 from .pull import PHI_CENTER, PHI_LIMIT
 from .saliency import Saliency
 from .schedule import Schedule
@@ -141,7 +141,8 @@ class LoopState:
 class Trained:
     """What the loop returns: the compact network, and which units of the `full` one it was made of (`active`).
 
-    `first` is the cost of what was awake at the start; `training` is settled.
+    `first` is the cost of what was awake at the start; `training` is settled; `seconds` were spent on the job in all
+    attempts; `trials` ended before this network was chosen.
     """
 
     compact: fx.GraphModule
@@ -152,3 +153,5 @@ class Trained:
     hardening: Hardening
     training: Training
     state: LoopState
+    seconds: float
+    trials: tuple[Trial, ...] = ()

@@ -15,14 +15,16 @@ def groups_of(state: LoopState, costs: CostModel) -> tuple[GroupProgress, ...]:
     return group_progress(costs.coupling, state.gates, state.k, state.mask, state.estimates, steps)
 
 
-def progress_of(state: LoopState, costs: CostModel, budget: Budget, *, epochs: int, loss: float) -> Progress:
-    """Where the loop is of `epochs`, with the loss of its last step."""
+def progress_of(
+    state: LoopState, costs: CostModel, budget: Budget, *, epochs: int, loss: float, past: int = 0
+) -> Progress:
+    """Where the loop is of `epochs`, with the loss of its last step, after `past` steps of earlier trials."""
     mask = state.mask
     pi = state.gates.probabilities(state.k) if math.isfinite(state.k) else mask.double()
     prepared = state.stage is not Stage.PREPARE
     return Progress(
-        step=state.meter.step,
-        steps=state.meter.steps,
+        step=past + state.meter.step,
+        steps=past + state.meter.steps,
         epoch=state.epoch + prepared,
         epochs=epochs,
         stage=state.stage,

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 import torch
@@ -52,8 +53,8 @@ class Keeper(Protocol):
     def due(self) -> bool:
         """Whether one is wanted now: asked before every step."""
 
-    def keep(self, trainer: "Trainer") -> None:
-        """Write one, before the loop goes on and changes what it holds."""
+    def keep(self, trainer: "Trainer", beside: Callable[[Path], None] | None = None) -> None:
+        """Write one, before the loop goes on and changes what it holds; `beside` adds files to its folder."""
 
 
 class Trainer:
@@ -79,15 +80,16 @@ class Trainer:
     ) -> None:
         self.full = self.network = network
         self.costs, self.data, self.objective = costs, data, objective
-        self.budget, self.trained = budget, trained
+        self.budget, self.trained, self.expansion = budget, trained, expansion
         self.training = settled(training, network.normed, objective.kind, trained=trained)
-        self.expansion = expansion
         self.should_stop, self.keeper = should_stop, keeper
         awake = awake_at_first(network.coupling, expansion or Expansion())
         if trained:
             hibernate(network, ~awake)
         self.first = costs.count(awake)
-        self.schedule = Schedule.of(training.epochs, training.k, distance(self.first, budget, expansion))
+        searched = budget.max_accuracy_drop_points is not None and not trained
+        halvings = distance(self.first, budget, expansion)
+        self.schedule = Schedule.of(training.epochs, training.k, halvings, dense_first=searched)
         self.estimator = ESTIMATORS[training.estimator]
         self.steps = steps_per_epoch(len(data.train), training.batch_size)
         self.rates, self.lr = RATES[self.training.optimizer], self.training.lr or math.nan
@@ -95,7 +97,7 @@ class Trainer:
         self.teacher: Teacher | None = None
         self.runner = Sliced(network, objective.loss)
         self.active = network.active(awake)
-        self.started = time.monotonic()
+        self.started, self.past = time.monotonic(), 0  # and the steps of earlier trials
         self.news: tuple[str, ...] = ()  # warnings that no progress has told yet
 
     def run(self) -> Generator[Progress, None, Trained]:
@@ -128,6 +130,7 @@ class Trainer:
             hardening=state.hardening,
             training=self.training,
             state=state,
+            seconds=self.seconds(),
         )
 
     def epoch(self) -> Generator[Progress, None, None]:
@@ -392,4 +395,5 @@ class Trainer:
 
     def progress(self, loss: float) -> Progress:
         """The state of the loop."""
-        return progress_of(self.state, self.costs, self.budget, epochs=self.schedule.epochs, loss=loss)
+        epochs = self.schedule.epochs
+        return progress_of(self.state, self.costs, self.budget, epochs=epochs, loss=loss, past=self.past)

@@ -43,6 +43,7 @@ ELSEWHERE: Mapping[str, str] = {
     **dict.fromkeys(
         (
             "TRAINING_DIVERGED",
+            "ACCURACY_NOT_MET",
             "OUT_OF_MEMORY",
             "MAX_DURATION_EXCEEDED",
             "DEFECT",

@@ -57,6 +57,7 @@ class LineDisplay:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._shown: tuple[object, ...] = ()
+        self._tried = 0
 
     def __enter__(self) -> Self:
         return self
@@ -72,6 +73,9 @@ class LineDisplay:
         progress = event.progress
         if progress.warning:
             self._print(event, f"warning: {progress.warning}")
+        for trial in progress.trials[self._tried :]:
+            self._print(event, f"tried {text.trial(trial)}")
+        self._tried = max(self._tried, len(progress.trials))
         if (progress.stage, progress.epoch) != self._shown:
             self._shown = (progress.stage, progress.epoch)
             self._print(event, _progress_line(progress))
@@ -88,6 +92,7 @@ class LiveDisplay:
         self._job = job
         self._title = text.title(job.snapshot, dataset)
         self._warned: set[str] = set()
+        self._tried = 0
         self._live = Live(console=console, refresh_per_second=5, transient=True)
 
     def __enter__(self) -> Self:
@@ -102,6 +107,10 @@ class LiveDisplay:
         if isinstance(event, Progressed) and event.progress.warning not in ("", *self._warned):
             self._warned.add(event.progress.warning)
             self._live.console.print(f"[yellow]warning[/] {escape(event.progress.warning)}")
+        if isinstance(event, Progressed):
+            for trial in event.progress.trials[self._tried :]:
+                self._live.console.print(f"tried {text.trial(trial)}")
+            self._tried = max(self._tried, len(event.progress.trials))
         self._live.update(picture(self._title, self._job.snapshot))
 
 

@@ -344,7 +344,7 @@ class Metric(_message.Message):
     def __init__(self, name: _Optional[str] = ..., value: _Optional[float] = ..., higher_is_better: bool = ..., low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
 
 class Progress(_message.Message):
-    __slots__ = ("step", "steps", "epoch", "epochs", "stage", "k", "loss", "metrics", "costs", "groups", "samples_per_second", "time_left", "time", "warning")
+    __slots__ = ("step", "steps", "epoch", "epochs", "stage", "k", "loss", "metrics", "costs", "groups", "samples_per_second", "time_left", "time", "warning", "trials")
     STEP_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -359,6 +359,7 @@ class Progress(_message.Message):
     TIME_LEFT_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     WARNING_FIELD_NUMBER: _ClassVar[int]
+    TRIALS_FIELD_NUMBER: _ClassVar[int]
     step: int
     steps: int
     epoch: int
@@ -373,7 +374,26 @@ class Progress(_message.Message):
     time_left: _duration_pb2.Duration
     time: _timestamp_pb2.Timestamp
     warning: str
-    def __init__(self, step: _Optional[int] = ..., steps: _Optional[int] = ..., epoch: _Optional[int] = ..., epochs: _Optional[int] = ..., stage: _Optional[_Union[Stage, str]] = ..., k: _Optional[float] = ..., loss: _Optional[float] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., costs: _Optional[_Iterable[_Union[CostProgress, _Mapping]]] = ..., groups: _Optional[_Iterable[_Union[GroupProgress, _Mapping]]] = ..., samples_per_second: _Optional[float] = ..., time_left: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., warning: _Optional[str] = ...) -> None: ...
+    trials: _containers.RepeatedCompositeFieldContainer[Trial]
+    def __init__(self, step: _Optional[int] = ..., steps: _Optional[int] = ..., epoch: _Optional[int] = ..., epochs: _Optional[int] = ..., stage: _Optional[_Union[Stage, str]] = ..., k: _Optional[float] = ..., loss: _Optional[float] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., costs: _Optional[_Iterable[_Union[CostProgress, _Mapping]]] = ..., groups: _Optional[_Iterable[_Union[GroupProgress, _Mapping]]] = ..., samples_per_second: _Optional[float] = ..., time_left: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., warning: _Optional[str] = ..., trials: _Optional[_Iterable[_Union[Trial, _Mapping]]] = ...) -> None: ...
+
+class Trial(_message.Message):
+    __slots__ = ("kind", "limit", "cost", "accuracy", "low", "high", "passed")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
+    ACCURACY_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    PASSED_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    limit: int
+    cost: int
+    accuracy: float
+    low: float
+    high: float
+    passed: bool
+    def __init__(self, kind: _Optional[str] = ..., limit: _Optional[int] = ..., cost: _Optional[int] = ..., accuracy: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., passed: bool = ...) -> None: ...
 
 class CostProgress(_message.Message):
     __slots__ = ("kind", "expected", "hard", "budget", "multiplier")

@@ -40,7 +40,7 @@ def decode_spec(
     return JobSpec(
         model=_decode_model(job.model),
         dataset=_decode_dataset(job.dataset),
-        budget=_decode_budget(job.budget),
+        budget=Budget(**_present(job.budget)),
         training=_decode_training(job.training, max_epochs=max_epochs, default_threads=default_threads),
         expansion=Expansion(awake=dict(job.expand.awake)) if job.HasField("expand") else None,
         labels=_decode_labels(job),
@@ -72,15 +72,6 @@ def _decode_dataset(dataset: pb.Dataset) -> DatasetRef:
     if dataset.layout not in LAYOUTS:
         raise InvalidRequest("job.dataset.layout", f"unknown layout {dataset.layout!r}; write NCHW or NHWC")
     return DatasetRef(uri=dataset.uri, layout=dataset.layout)
-
-
-def _decode_budget(budget: pb.Budget) -> Budget:
-    if budget.HasField("max_accuracy_drop_points"):
-        raise _unsupported(
-            "job.budget.max_accuracy_drop_points",
-            "this server takes no accuracy budgets yet; set max_params, max_macs or max_bytes",
-        )
-    return Budget(**_present(budget))
 
 
 def _decode_training(training: pb.Training, *, max_epochs: int, default_threads: int) -> Training:
@@ -180,7 +171,3 @@ def _present(message: Message) -> dict[str, Any]:
         for descriptor, value in message.ListFields()
         if descriptor.message_type is None and not descriptor.is_repeated
     }
-
-
-def _unsupported(field: str, message: str) -> InvalidRequest:
-    return InvalidRequest(field, message, reason="UNSUPPORTED")

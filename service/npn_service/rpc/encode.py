@@ -84,6 +84,7 @@ def encode_spec(spec: model.JobSpec) -> pb.Job:
             max_params=spec.budget.max_params,
             max_macs=spec.budget.max_macs,
             max_bytes=spec.budget.max_bytes,
+            max_accuracy_drop_points=spec.budget.max_accuracy_drop_points,
         ),
         training=_encode_training(spec.training),
         labels=dict(spec.labels),
@@ -197,6 +198,18 @@ def encode_progress(now: progress.Progress) -> pb.Progress:
         # before the first step the loop has no estimate
         time_left=encode_seconds(now.time_left if math.isfinite(now.time_left) else None),
         warning=now.warning,
+        trials=[
+            pb.Trial(
+                kind=one.kind,
+                limit=one.limit,
+                cost=one.cost,
+                accuracy=one.accuracy,
+                low=one.low,
+                high=one.high,
+                passed=one.passed,
+            )
+            for one in now.trials
+        ],
     )
 
 

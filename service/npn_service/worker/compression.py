@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import torch
 
@@ -31,10 +32,15 @@ class _Keeper:
         self._checkpoints = checkpoints
         self.due = checkpoints.due
 
-    def keep(self, trainer: Trainer) -> None:
+    def keep(self, trainer: Trainer, beside: Callable[[Path], None] | None = None) -> None:
         """One, with its step as its name."""
-        step = trainer.state.meter.step
-        self._checkpoints.keep(step, lambda folder: checkpoint.write(folder, trainer))
+
+        def write(folder: Path) -> None:
+            checkpoint.write(folder, trainer)
+            if beside is not None:
+                beside(folder)
+
+        self._checkpoints.keep(trainer.past + trainer.state.meter.step, write)
 
 
 def compress(

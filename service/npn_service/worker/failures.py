@@ -2,7 +2,7 @@
 
 import errno
 
-from npn_core.errors import InvalidInput, TrainingDiverged
+from npn_core.errors import AccuracyNotMet, InvalidInput, TrainingDiverged
 from npn_service.errors import InvalidRequest, LimitExceeded
 from npn_service.jobs.model import JobError
 from npn_service.storage.space import DISK_FULL, is_full
@@ -37,6 +37,8 @@ def describe(error: Exception) -> JobError:
             )
         case TrainingDiverged():
             return JobError(code=FAILED_PRECONDITION, reason="TRAINING_DIVERGED", message=str(error))
+        case AccuracyNotMet():
+            return JobError(code=FAILED_PRECONDITION, reason="ACCURACY_NOT_MET", message=str(error))
         case _ if is_out_of_memory(error):
             return JobError(
                 code=RESOURCE_EXHAUSTED,

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from npn_core.errors import InfeasibleBudget, InvalidInput, TrainingDiverged
+from npn_core.errors import AccuracyNotMet, InfeasibleBudget, InvalidInput, TrainingDiverged
 from npn_service.errors import InvalidRequest, LimitExceeded
 from npn_service.worker.failures import describe
 
@@ -22,6 +22,7 @@ from npn_service.worker.failures import describe
         (InvalidRequest("job.model.uri", "gone", reason="MODEL_CHANGED"), 3, "MODEL_CHANGED", "model.uri"),
         (LimitExceeded("larger than the cache"), 8, "DATASET_TOO_LARGE", "dataset.uri"),
         (TrainingDiverged(3), 9, "TRAINING_DIVERGED", ""),
+        (AccuracyNotMet("none of 3 sizes"), 9, "ACCURACY_NOT_MET", ""),
         (MemoryError(), 8, "OUT_OF_MEMORY", ""),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 8, "OUT_OF_MEMORY", ""),
         (OSError(errno.ENOMEM, "cannot map"), 8, "OUT_OF_MEMORY", ""),

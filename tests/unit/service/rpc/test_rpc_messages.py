@@ -78,7 +78,7 @@ def test_every_default_is_filled_in() -> None:
         replace(
             SPEC,
             dataset=replace(OBJECT, layout="NHWC"),
-            budget=Budget(max_macs=5, max_bytes=6),
+            budget=Budget(max_macs=5, max_bytes=6, max_accuracy_drop_points=0.5),
             training=Training(
                 epochs=3,
                 batch_size=7,
@@ -142,9 +142,9 @@ def test_zero_is_not_absent() -> None:
         (a_job(budget=None), "job.budget", "INVALID_FIELD"),
         (a_job(budget=pb.Budget(max_params=0)), "job.budget.max_params", "INVALID_FIELD"),
         (
-            a_job(budget=pb.Budget(max_accuracy_drop_points=0.5)),
+            a_job(budget=pb.Budget(max_accuracy_drop_points=101)),
             "job.budget.max_accuracy_drop_points",
-            "UNSUPPORTED",
+            "INVALID_FIELD",
         ),
         (a_job(training=pb.Training(epochs=101)), "job.training.epochs", "INVALID_FIELD"),
         (a_job(training=pb.Training(estimator="magic")), "job.training.estimator", "INVALID_FIELD"),

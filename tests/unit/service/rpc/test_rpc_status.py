@@ -12,7 +12,7 @@ from npn_service.errors import InvalidRequest, LimitExceeded, NotFound, Quota, S
 from npn_service.rpc.status import CODES, make_status, status_of
 
 # These end inside a worker process, as the job's error; no call raises them.
-INSIDE_WORKERS = {"CheckpointRefused", "TrainingDiverged", "Stopped"}
+INSIDE_WORKERS = {"AccuracyNotMet", "CheckpointRefused", "TrainingDiverged", "Stopped"}
 
 
 def leaves(root: type[Exception]) -> Iterator[type[Exception]]:
