@@ -1,13 +1,17 @@
-"""Growing and shrinking to the same budget: LeNet-5-Caffe on MNIST, a network of one hidden layer on Moons.
+"""Growing and shrinking to a budget in parameters: LeNet-5-Caffe and an MLP on MNIST, one hidden layer on Moons.
 
-    python benchmarks/expand.py --task mnist --dataset ../shared/data/mnist.npz --out expand_mnist.json
-    python benchmarks/expand.py --task moons --dataset ../shared/data/moons.npz --out expand_moons.json
+    python benchmarks/expand.py --task lenet --dataset ../shared/data/mnist.npz --out expand_lenet.json
+    python benchmarks/expand.py --task mlp --dataset ../shared/data/mnist.npz --out expand_mlp.json
+    python benchmarks/expand.py --task moons --dataset ../shared/data/moons.npz --seeds 0 1 2 --out expand_moons.json
+    python benchmarks/expand.py --task moons --dataset ../shared/data/moons.npz --k 0 0.5 1 2 7 50 inf --out k.json
 
-"expand" begins with 3-3-3 (MNIST), or with 3 of 100 inputs and 3 of 80 neurons awake (Moons); "sparsify" with the
-whole network.  Whole jobs in one process; the test split is read once, at the end.
+"expand" begins with 3-3-3 (LeNet), with 10 and 10 neurons (MLP), or with 3 of 100 inputs and 3 of 80 neurons awake
+(Moons); "sparsify" with the whole network.  `--k` holds the plasticity of stage 2 at each of its values.  Whole jobs in
+one process; the test split is read once, at the end.
 """
 
 import argparse
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +20,7 @@ import torch
 from _jobs import run_job
 from _machine import machine
 
-from npn_core.config import Budget, CatalogueModel, Expansion, Training
+from npn_core.config import Budget, CatalogueModel, Expansion, KSchedule, Training
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +37,15 @@ class Task:
 
 MOONS = CatalogueModel(name="mlp", params={"hidden": "80"})
 TASKS = {
-    "mnist": Task(
+    "mlp": Task(
+        large=CatalogueModel(name="mlp", params={"hidden": "300,100"}),
+        small=CatalogueModel(name="mlp", params={"hidden": "10,10"}),
+        awake={},
+        budgets={"expand": 20_000, "sparsify": 20_000},
+        epochs=60,
+        batch_size=128,
+    ),
+    "lenet": Task(
         large=CatalogueModel(name="lenet5-caffe"),
         small=CatalogueModel(name="lenet5-caffe", params={"widths": "3,3,3"}),
         awake={},
@@ -61,19 +73,21 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, required=True)
     parser.add_argument("--runs", nargs="+", default=["expand", "sparsify"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, help="Default: 60 for MNIST, 2,000 for Moons.")
+    parser.add_argument("--epochs", type=int, help="Default: 60 on MNIST, 2,000 on Moons.")
+    parser.add_argument("--k", type=float, nargs="+", default=[None])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     task, results = TASKS[arguments.task], []
     for seed in arguments.seeds:
-        for run in arguments.runs:
+        for run, k in itertools.product(arguments.runs, arguments.k):
             training = Training(
                 epochs=arguments.epochs or task.epochs,
                 batch_size=task.batch_size,
                 seed=seed,
                 threads=arguments.threads,
+                k=KSchedule() if k is None else KSchedule(start=k, end=k),
             )
             grows = run == "expand"
             found = run_job(
@@ -83,7 +97,7 @@ def main() -> None:
                 Budget(max_params=task.budgets[run]),
                 expansion=Expansion(awake=task.awake) if grows else None,
             )
-            results.append({"run": run, **found})
+            results.append({"run": run, "k": k, **found})
             print(json.dumps(results[-1]), flush=True)
             if arguments.out:
                 arguments.out.write_text(json.dumps({"machine": machine(), "results": results}, indent=2))

@@ -89,6 +89,8 @@ class Expansion:
 class KSchedule:
     """The plasticity k over the stages: infinite in stage 1, `start` to `end` in stage 2, hard in stage 3.
 
+    A constant k may also be 0, where stage 2 is dropout and phi has no influence, or infinite, where gates are
+    1[phi > 0].
     Fractions are of all epochs; what is left is stage 3.  None leaves them to the method (`schedule.Schedule.of`).
     """
 
@@ -107,10 +109,12 @@ class KSchedule:
             "training.k",
             "dense_fraction and plastic_fraction add up to more than 1",
         )
+        constant = self.start == self.end and self.start >= 0
         for name in ("start", "end"):
             value = getattr(self, name)
-            ok = math.isfinite(value) and value > 0
-            _require(ok, f"training.k.{name}", f"k {name} is {value}; it must be a positive finite number")
+            ok = constant or (math.isfinite(value) and value > 0)
+            said = f"k {name} is {value}; it must be a positive finite number, or start and end be the same"
+            _require(ok, f"training.k.{name}", said)
         _require(self.end >= self.start, "training.k.end", "k must not fall: end is below start")
 
 

@@ -92,6 +92,8 @@ class Schedule:
 
     def k(self, progress: float) -> float:
         """k at `progress` in [0, 1] of stage 2: held at its start, then growing at a constant rate."""
+        if self.k_start == self.k_end:
+            return self.k_start
         rise = max(0.0, progress - K_HOLD) / (1 - K_HOLD)
         return self.k_start * math.pow(self.k_end / self.k_start, rise)
 

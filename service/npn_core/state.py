@@ -95,7 +95,7 @@ class LoopState:
     @property
     def mask(self) -> Tensor:
         """The gates (G,) that are open in stages 1 and 3, and that hardening now would open in stage 2."""
-        if math.isfinite(self.k):
+        if self.stage is Stage.PLASTIC:
             return self.gates.harden()
         return self.hardening.hardened.mask if self.hardening else self.gates.awake
 

@@ -1,8 +1,11 @@
 """The three stages and k."""
 
+import math
+
 import pytest
 
 from npn_core.config import KSchedule
+from npn_core.errors import InvalidInput
 from npn_core.progress import Stage
 from npn_core.schedule import Schedule, half_cosine
 
@@ -54,10 +57,14 @@ def test_k_rises_from_start_to_end() -> None:
     assert ks[-1] == pytest.approx(40.0)
 
 
-def test_constant_k() -> None:
-    """Start and end may be the same."""
-    schedule = Schedule.of(10, KSchedule(start=3.0, end=3.0), 1.0)
-    assert {schedule.k(i / 10) for i in range(11)} == {3.0}
+@pytest.mark.parametrize("k", [0.0, 3.0, math.inf])
+def test_constant_k(k: float) -> None:
+    """Start and end may be the same, and then also 0 or infinite."""
+    schedule = Schedule.of(10, KSchedule(start=k, end=k), 1.0)
+    assert {schedule.k(i / 10) for i in range(11)} == {k}
+    if k != 3.0:
+        with pytest.raises(InvalidInput, match="or start and end be the same"):
+            KSchedule(start=k, end=5.0)
 
 
 def test_learning_rate_factor() -> None:
