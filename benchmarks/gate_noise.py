@@ -23,7 +23,6 @@ from npn_core.cost import cost_model
 from npn_core.data import Batch, inspect_dataset, load_dataset
 from npn_core.estimators import ESTIMATORS
 from npn_core.gated import Network, Noise
-from npn_core.gates import logits
 from npn_core.prepare import prepare
 from npn_core.progress import Stage
 from npn_core.step import Evaluation, Masked, gate_step
