@@ -35,6 +35,7 @@ class Observed:
     queued: list[float] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
     progress: int = 0
+    checkpoints: list[str] = field(default_factory=list)
 
     def job_leased(self, job: Job, *, queued_seconds: float) -> None:
         """Remember."""
@@ -47,6 +48,10 @@ class Observed:
     def progress_made(self, job: Job, progress: Progress) -> None:
         """Count."""
         self.progress += 1
+
+    def checkpoint_tried(self, *, outcome: str, seconds: float, size: int) -> None:
+        """Remember."""
+        self.checkpoints.append(outcome)
 
 
 class Lab:

@@ -20,6 +20,7 @@ from .jobs.model import Job, State
 
 _WAIT_BUCKETS = (0.1, 0.3, 1, 3, 10, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 _RUN_BUCKETS = (1, 3, 10, 30, 60, 180, 600, 1800, 3600, 3 * 3600, 12 * 3600, 48 * 3600)
+_CHECKPOINT_BUCKETS = (0.03, 0.1, 0.3, 1, 3, 10, 30, 60, 180, 600)
 _RPC_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 60, 600)
 
 
@@ -54,6 +55,18 @@ class Metrics:
             ["stage"],
             registry=self.registry,
         )
+        self._checkpoints = Histogram(
+            "npn_checkpoint_duration_seconds",
+            "Time that storing a checkpoint took.",
+            ["outcome"],
+            buckets=_CHECKPOINT_BUCKETS,
+            registry=self.registry,
+        )
+        self._checkpoint_size = Gauge(
+            "npn_checkpoint_size_bytes",
+            "Size of the newest checkpoint that was recorded.",
+            registry=self.registry,
+        )
         self._rpc = Histogram(
             "npn_rpc_duration_seconds",
             "Time that an RPC took; for a stream, to its end.",
@@ -73,6 +86,12 @@ class Metrics:
     def progress_made(self, job: Job, progress: Progress) -> None:
         """A worker reported."""
         self._samples.labels(progress.stage.value).set(progress.samples_per_second)
+
+    def checkpoint_tried(self, *, outcome: str, seconds: float, size: int) -> None:
+        """A checkpoint was stored, or not."""
+        self._checkpoints.labels(outcome).observe(seconds)
+        if outcome == "recorded":
+            self._checkpoint_size.set(size)
 
     def rpc_ended(self, method: str, code: str, seconds: float) -> None:
         """An RPC was answered."""

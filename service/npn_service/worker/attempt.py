@@ -164,7 +164,9 @@ class Attempt:
             resume=resume,
         )
         store, objects = self._service.store, self._service.objects
-        with closing(CheckpointUploads(store, objects, self._job, self._checkpoints)) as uploads:
+        with closing(
+            CheckpointUploads(store, objects, self._job, self._checkpoints, self._service.observer)
+        ) as uploads:
             ending = self._have_run(assignment, vigil, uploads)
             self._child.kill()
             if isinstance(ending, Released):

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from npn_service.storage.space import explaining_full_disk
 from npn_service.storage.store import ObjectStore
 
 from .messages import Checkpointed
+from .service import DispatchObserver
 
 _RETRY_SECONDS: Final = 2.0
 
@@ -31,9 +33,12 @@ class CheckpointUploads:
     are forgotten.  Whatever the job does not point at in the end, is removed.
     """
 
-    def __init__(self, store: JobStore, objects: ObjectStore, job: Job, folder: Path) -> None:
+    def __init__(
+        self, store: JobStore, objects: ObjectStore, job: Job, folder: Path, observer: DispatchObserver
+    ) -> None:
         self._store = store
         self._objects = objects
+        self._observer = observer
         self._job = job
         self._folder = folder
         self._newest: Checkpointed | None = None
@@ -64,22 +69,31 @@ class CheckpointUploads:
     def _run(self) -> None:
         with structlog.contextvars.bound_contextvars(job=self._job.name, attempt=self._job.attempt):
             while (made := self._next()) is not None:
-                try:
-                    self._publish(made)
-                    self._forget(made)
-                except (LostLease, NotFound) as error:
-                    _log.warning("checkpoint.not_wanted", step=made.step, cause=error.message)
-                    self._remove(made)
-                    self.close()
-                except (OSError, ServiceError) as error:
-                    _log.warning("checkpoint.postponed", step=made.step, cause=str(error))
-                    self._postpone(made)
-                except Exception:
-                    _log.exception("checkpoint.not_stored", step=made.step)
-                finally:
-                    with self._changed:
-                        self._busy = False
-                        self._changed.notify_all()
+                since, size = time.monotonic(), sum(file.size for file in made.files)
+                outcome = self._try(made)
+                self._observer.checkpoint_tried(outcome=outcome, seconds=time.monotonic() - since, size=size)
+                with self._changed:
+                    self._busy = False
+                    self._changed.notify_all()
+
+    def _try(self, made: Checkpointed) -> str:
+        """Store it if that can be; says how it went, as `DispatchObserver.checkpoint_tried` does."""
+        try:
+            self._publish(made)
+            self._forget(made)
+        except (LostLease, NotFound) as error:
+            _log.warning("checkpoint.not_wanted", step=made.step, cause=error.message)
+            self._remove(made)
+            self.close()
+            return "unwanted"
+        except (OSError, ServiceError) as error:
+            _log.warning("checkpoint.postponed", step=made.step, cause=str(error))
+            self._postpone(made)
+            return "postponed"
+        except Exception:
+            _log.exception("checkpoint.not_stored", step=made.step)
+            return "failed"
+        return "recorded"
 
     def _next(self) -> Checkpointed | None:
         """The one to store, once there is one; None at the end."""

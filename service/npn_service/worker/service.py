@@ -28,6 +28,9 @@ class DispatchObserver(Protocol):
     def progress_made(self, job: Job, progress: Progress) -> None:
         """A worker reported."""
 
+    def checkpoint_tried(self, *, outcome: str, seconds: float, size: int) -> None:
+        """Storing a checkpoint of `size` bytes took `seconds`: "recorded", "postponed", "unwanted" or "failed"."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Service:

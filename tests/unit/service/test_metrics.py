@@ -26,6 +26,8 @@ def test_what_happened_is_counted() -> None:
     metrics.job_leased(job, queued_seconds=2.0)
     metrics.job_ended(outcome="succeeded", seconds=40.0)
     metrics.progress_made(job, progress_at(1))
+    metrics.checkpoint_tried(outcome="recorded", seconds=2.0, size=700)
+    metrics.checkpoint_tried(outcome="postponed", seconds=4.0, size=900)
     metrics.rpc_ended("GetJob", "OK", 0.002)
     counts[State.QUEUED] = 5
 
@@ -35,6 +37,8 @@ def test_what_happened_is_counted() -> None:
     assert value("npn_queue_wait_seconds_sum") == 2
     assert value("npn_job_duration_seconds_bucket", {"outcome": "succeeded", "le": "60.0"}) == 1
     assert value("npn_training_samples_per_second", {"stage": Stage.DENSE.value}) == 1000
+    assert value("npn_checkpoint_duration_seconds_sum", {"outcome": "postponed"}) == 4
+    assert value("npn_checkpoint_size_bytes") == 700
     assert value("npn_rpc_duration_seconds_count", {"method": "GetJob", "code": "OK"}) == 1
 
 
