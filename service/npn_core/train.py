@@ -318,8 +318,8 @@ class Trainer:
         if is_due(progress, dt):
             expected = expected_costs(costs, gates.probabilities(state.k), budget)
             new = check(state.multipliers, expected, progress, (self.initial_phi(), gates.phi))
-            self.news = tuple(warning for warning in new if warning not in state.warnings)
-            state.warnings += self.news
+            new = tuple(warning for warning in new if warning not in state.warnings)
+            self.news, state.warnings = self.news + new, state.warnings + new
 
     # ---------------------------------------------------------------------------------- stage 3
 
