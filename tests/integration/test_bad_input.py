@@ -228,7 +228,7 @@ def test_validate_only_plans_and_stores_nothing(stub: Stub, uri: str) -> None:
     before = jobs(stub)
     checked = create(stub, job_on(uri), validate_only=True)
     assert (checked.name, checked.state) == ("", pb.JOB_STATE_UNSPECIFIED)
-    assert checked.training.estimator == "disarm"
+    assert checked.training.estimator == "straight-through"
     assert checked.plan.dense.params > checked.plan.smallest.params > 0
     assert checked.plan.dataset.classes == 4
     assert [group.size for group in checked.plan.groups]
