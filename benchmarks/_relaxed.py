@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from npn_core.data import Batch
-from npn_core.gated import Network
+from npn_core.gated import Network, Noise
 from npn_core.gates import logits
 from npn_core.groups import Active
-from npn_core.step import GateStep, Loss, Masked
+from npn_core.saliency import gate_gradients
+from npn_core.step import Evaluation, GateStep, Loss, Masked
 from npn_core.train import Trainer
 
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
@@ -36,18 +37,20 @@ def straight_through(u: Tensor, a: Tensor) -> Tensor:
 
 
 class Relaxed(Masked):
-    """Multiplies the consumers' weights by gates of any value, and keeps the loss's slopes in them."""
+    """Multiplies the consumers' weights by gates of any value."""
 
     def __init__(self, network: Network, loss: Loss, z: Tensor) -> None:
-        super().__init__(network, self.kept_loss)
-        self.inner, self.z = loss, z.requires_grad_()
-        self.slopes = torch.zeros_like(z)
+        super().__init__(network, loss)
+        self.z = z
 
-    def kept_loss(self, outputs: tuple[Tensor, ...], target: Any) -> Tensor:
-        """The loss; its slopes on the way."""
-        value = self.inner(outputs, target)
-        (self.slopes,) = torch.autograd.grad(value, self.z, retain_graph=True)
-        return value
+    def relaxed_slopes(self, batch: Any, noise: Noise) -> tuple[Evaluation, Tensor]:
+        """A training pass, with the gradients of the weights before they are gated, and the loss's slopes in z."""
+        network = self.network
+        active = network.active(self.z > 0)
+        loss, gradients = self.backward(*batch, active, noise, update_stats=True)
+        slopes = gate_gradients(network, self.evaluation(loss, gradients, network.everything).updates, self.z)
+        own = {name: self.gate(name, gradient, active) for name, gradient in gradients.items()}
+        return self.evaluation(loss, own, active), slopes
 
     def gate(self, name: str, tensor: Tensor, active: Active) -> Tensor:
         """The tensor times the gates of the units that a layer reads along it, and of those that they lie in."""
@@ -73,10 +76,9 @@ class RelaxedTrainer(Trainer):
         u = torch.rand(len(state.gates.phi), generator=state.generators.gates, dtype=torch.float64)
         phi = state.gates.phi.clone().requires_grad_()
         z = self.relax(u, logits(phi, state.k))
-        runner = Relaxed(self.network, self.runner.loss, z.detach().clone())
-        active = self.network.active(z > 0)
-        evaluation = runner.differentiate(batch.x, self.target(batch), active, self.noise())
-        (gradient,) = torch.autograd.grad(z, phi, runner.slopes)
+        runner = Relaxed(self.network, self.runner.loss, z.detach())
+        evaluation, slopes = runner.relaxed_slopes((batch.x, self.target(batch)), self.noise())
+        (gradient,) = torch.autograd.grad(z, phi, slopes)
         return GateStep(evaluation=evaluation, gradient=gradient)
 
 

@@ -30,7 +30,7 @@ class Task:
     large: CatalogueModel
     small: CatalogueModel
     awake: dict[str, int]
-    budgets: dict[str, int]
+    budgets: dict[str, Budget]
     epochs: int
     batch_size: int
 
@@ -41,7 +41,7 @@ TASKS = {
         large=CatalogueModel(name="mlp", params={"hidden": "300,100"}),
         small=CatalogueModel(name="mlp", params={"hidden": "10,10"}),
         awake={},
-        budgets={"expand": 20_000, "sparsify": 20_000},
+        budgets={"expand": Budget(max_params=20_000), "sparsify": Budget(max_params=20_000)},
         epochs=60,
         batch_size=128,
     ),
@@ -49,7 +49,10 @@ TASKS = {
         large=CatalogueModel(name="lenet5-caffe"),
         small=CatalogueModel(name="lenet5-caffe", params={"widths": "3,3,3"}),
         awake={},
-        budgets={"expand": 2_700, "sparsify": 2_700},
+        budgets={
+            "expand": Budget(max_params=2_700),
+            "sparsify": Budget(max_params=2_700, max_macs=158_000),  # what BC-GHS has
+        },
         epochs=60,
         batch_size=128,
     ),
@@ -57,7 +60,7 @@ TASKS = {
         large=MOONS,
         small=MOONS,
         awake={"fc1.in": 3, "fc1": 3},
-        budgets={"expand": 190, "sparsify": 130},
+        budgets={"expand": Budget(max_params=190), "sparsify": Budget(max_params=130)},
         epochs=2_000,
         batch_size=128,
     ),
@@ -94,7 +97,7 @@ def main() -> None:
                 task.small if grows else task.large,
                 arguments.dataset,
                 training,
-                Budget(max_params=task.budgets[run]),
+                task.budgets[run],
                 expansion=Expansion(awake=task.awake) if grows else None,
             )
             results.append({"run": run, "k": k, **found})
