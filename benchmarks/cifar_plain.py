@@ -5,8 +5,8 @@
 
 None of the project's training code: Parquet read with pyarrow and Pillow, crops and flips, SGD (Nesterov momentum 0.9,
 weight decay 5e-4) or Adam with a half cosine from `--lr` to 0, batches of 128, the last epoch.  A seeded tenth of the
-training images is left
-out, as the service leaves it out for validation, so both see equally many.  The test images are read once.
+training images is left out, as the service leaves it out for validation, so both see equally many.  The test images are
+read once.
 """
 
 import argparse

@@ -127,8 +127,13 @@ def resumed(fresh: Callable[[], Trainer], folder: Path) -> Trainer:
         restore(trainer, folder)
     except CheckpointRefused as refused:
         trainer = fresh()
-        trainer.state.warnings += (f"training began anew, because its checkpoint was refused: {refused}",)
+        trainer.state.warnings += (began_anew(refused),)
     return trainer
+
+
+def began_anew(refused: CheckpointRefused) -> str:
+    """The warning of a job whose checkpoint was refused."""
+    return f"training began anew, because its checkpoint was refused: {refused}"
 
 
 def restore(trainer: Trainer, folder: Path, prefix: str = "", *, other_budget: bool = False) -> None:

@@ -37,9 +37,8 @@ def per_unit(
     is open.
     """
     coupling = network.coupling
-    gate = (
-        None if z is None else torch.cat((z.double(), torch.ones(1, dtype=torch.float64)))
-    )  # FIXED is the last
+    own_gate = torch.ones(coupling.size, dtype=torch.float64) if z is None else z.double()
+    gate = torch.cat((own_gate, torch.ones(1, dtype=torch.float64)))  # FIXED is the last
     sums = torch.zeros(coupling.size, dtype=torch.float64)
     for update in updates:
         for dim, axis in enumerate(network.dims[update.name]):
@@ -50,8 +49,8 @@ def per_unit(
             index = update.indices[dim]
             units = coupling.axes[axis] if index is None else coupling.axes[axis][index]
             parents = coupling.parents_of(units)
-            _add(sums, units, own if gate is None else own * gate[parents])
-            _add(sums, parents, own if gate is None else own * gate[units])
+            _add(sums, units, own * gate[parents])
+            _add(sums, parents, own * gate[units])
     return sums
 
 

@@ -21,17 +21,16 @@ PLASTIC_EPOCHS = 2  # at least, where that leaves one to stage 1: small datasets
 class Rates:
     """Learning rates of the weights by stage, as factors of `lr`: half a cosine in stages 1 and 3, constant in stage 2.
 
-    Stage 1 ends lower, for a better teacher; stage 3 ends at 0.
+    Stage 1 begins at `lr` and ends lower, for a better teacher; stage 3 ends at 0.
     """
 
-    dense_first: float
     dense_last: float
     plastic: float
     fine_tune: float
 
     def dense(self, progress: float) -> float:
         """At `progress` in [0, 1] of stage 1."""
-        return self.dense_first * half_cosine(progress, last=self.dense_last / self.dense_first)
+        return half_cosine(progress, last=self.dense_last)
 
     def fine_tuning(self, progress: float) -> float:
         """At `progress` in [0, 1] of stage 3."""
@@ -40,8 +39,8 @@ class Rates:
 
 RATES: Mapping[str, Rates] = MappingProxyType(
     {
-        "adam": Rates(dense_first=1.0, dense_last=0.1, plastic=1.0, fine_tune=3.0),
-        "sgd": Rates(dense_first=1.0, dense_last=0.01, plastic=0.2, fine_tune=0.5),
+        "adam": Rates(dense_last=0.1, plastic=1.0, fine_tune=3.0),
+        "sgd": Rates(dense_last=0.01, plastic=0.2, fine_tune=0.5),
     }
 )
 

@@ -147,19 +147,10 @@ def search(
     `bounds`: the cost of the dense network, and of the smallest.  `folder` is made, and removed at the end.  `kept` is
     a checkpoint of the search, from which it goes on.  Raises AccuracyNotMet where none passes.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    place = Place(found=Search.of(budget, *bounds), folder=folder, keeper=keeper)
-    warning = ""
-    if kept is not None:
-        try:
-            place.found = _reopen(kept, folder)
-        except CheckpointRefused as refused:
-            kept, warning = None, f"training began anew, because its checkpoint was refused: {refused}"
+    place = Place(found=Search.of(budget, *bounds), folder=_emptied(folder), keeper=keeper)
+    trainer = None if kept is None else _resumed(fresh, budget, place, kept)
     while place.found.limit is not None:
-        trainer = _trial(fresh, budget, place, kept)
-        trainer.state.warnings += (warning,) if warning and not place.found.trials else ()
-        kept = None
+        trainer = trainer or _trial(fresh, budget, place)
         for progress in trainer.run():
             yield replace(progress, trials=place.found.trials)
         place.found = place.found.after(_judge(trainer, place.found, budget))
@@ -167,22 +158,49 @@ def search(
             for name in checkpoint.FILES:
                 (folder / f"{BEST}{name}").unlink(missing_ok=True)
             checkpoint.write(folder, trainer, BEST)
+        trainer = None
     trained = yield from _best(fresh, budget, place.found, folder)
     shutil.rmtree(folder, ignore_errors=True)
     return replace(trained, seconds=place.seconds, trials=place.found.trials)
 
 
-def _trial(fresh: Fresh, budget: Budget, place: Place, kept: Path | None) -> Trainer:
-    """The trainer of the next trial: from the checkpoint, from the dense network, or from the start."""
-    trainer = fresh(_limited(budget, place.found), place)
-    trainer.past = len(place.found.trials) * trainer.state.meter.steps
-    if kept is not None:
+def _resumed(fresh: Fresh, budget: Budget, place: Place, kept: Path) -> Trainer:
+    """The trainer of the trial that a checkpoint was taken in; where that is refused the first one, with a warning."""
+    begun = place.found
+    try:
+        place.found = _reopen(kept, place.folder)
+        trainer = _begun(fresh, budget, place)
         checkpoint.restore(trainer, kept)
-    elif place.has(BASE):
+    except CheckpointRefused as refused:
+        place.found = begun
+        _emptied(place.folder)
+        trainer = _begun(fresh, budget, place)
+        trainer.state.warnings += (checkpoint.began_anew(refused),)
+    return trainer
+
+
+def _trial(fresh: Fresh, budget: Budget, place: Place) -> Trainer:
+    """The trainer of the next trial: from the dense network, or from the start."""
+    trainer = _begun(fresh, budget, place)
+    if place.has(BASE):
         checkpoint.restore(trainer, place.folder, BASE, other_budget=True)
         trainer.state.resumed -= 1  # that was none
         trainer.open_gates()
     return trainer
+
+
+def _begun(fresh: Fresh, budget: Budget, place: Place) -> Trainer:
+    """A new trainer under the limit that is under trial."""
+    trainer = fresh(_limited(budget, place.found), place)
+    trainer.past = len(place.found.trials) * trainer.state.meter.steps
+    return trainer
+
+
+def _emptied(folder: Path) -> Path:
+    """The folder, with nothing in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
 
 
 def _best(fresh: Fresh, budget: Budget, found: Search, folder: Path) -> Generator[Progress, None, Trained]:

@@ -51,13 +51,26 @@ class JsonDisplay:
         click.echo(documents.event_line(self._job.name, event))
 
 
+class _Tried:
+    """Which sizes that a job has tried were told already."""
+
+    def __init__(self) -> None:
+        self._told = 0
+
+    def news(self, progress: Progress) -> list[str]:
+        """A line for each that was not."""
+        new = progress.trials[self._told :]
+        self._told += len(new)
+        return [f"tried {text.trial(trial)}" for trial in new]
+
+
 class LineDisplay:
     """One line per change of state and per epoch."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
         self._shown: tuple[object, ...] = ()
-        self._tried = 0
+        self._tried = _Tried()
 
     def __enter__(self) -> Self:
         return self
@@ -73,9 +86,8 @@ class LineDisplay:
         progress = event.progress
         if progress.warning:
             self._print(event, f"warning: {progress.warning}")
-        for trial in progress.trials[self._tried :]:
-            self._print(event, f"tried {text.trial(trial)}")
-        self._tried = max(self._tried, len(progress.trials))
+        for line in self._tried.news(progress):
+            self._print(event, line)
         if (progress.stage, progress.epoch) != self._shown:
             self._shown = (progress.stage, progress.epoch)
             self._print(event, _progress_line(progress))
@@ -92,7 +104,7 @@ class LiveDisplay:
         self._job = job
         self._title = text.title(job.snapshot, dataset)
         self._warned: set[str] = set()
-        self._tried = 0
+        self._tried = _Tried()
         self._live = Live(console=console, refresh_per_second=5, transient=True)
 
     def __enter__(self) -> Self:
@@ -108,9 +120,8 @@ class LiveDisplay:
             self._warned.add(event.progress.warning)
             self._live.console.print(f"[yellow]warning[/] {escape(event.progress.warning)}")
         if isinstance(event, Progressed):
-            for trial in event.progress.trials[self._tried :]:
-                self._live.console.print(f"tried {text.trial(trial)}")
-            self._tried = max(self._tried, len(event.progress.trials))
+            for line in self._tried.news(event.progress):
+                self._live.console.print(line)
         self._live.update(picture(self._title, self._job.snapshot))
 
 

@@ -70,11 +70,13 @@ class CheckpointUploads:
         with structlog.contextvars.bound_contextvars(job=self._job.name, attempt=self._job.attempt):
             while (made := self._next()) is not None:
                 since, size = time.monotonic(), sum(file.size for file in made.files)
-                outcome = self._try(made)
+                try:
+                    outcome = self._try(made)
+                finally:
+                    with self._changed:
+                        self._busy = False
+                        self._changed.notify_all()
                 self._observer.checkpoint_tried(outcome=outcome, seconds=time.monotonic() - since, size=size)
-                with self._changed:
-                    self._busy = False
-                    self._changed.notify_all()
 
     def _try(self, made: Checkpointed) -> str:
         """Store it if that can be; says how it went, as `DispatchObserver.checkpoint_tried` does."""

@@ -141,6 +141,21 @@ def test_a_search_is_resumed(tmp_path: Path) -> None:
     assert report_of(job).resumed == 0  # its own trial may not be the one that was returned
 
 
+def test_a_search_begins_anew_where_its_checkpoint_is_refused(tmp_path: Path) -> None:
+    """A checkpoint of another format costs the work, not the job: it says so and finds the same network."""
+    undisturbed = search_job(tmp_path)
+    keeper = Once(tmp_path / "kept")
+    run(undisturbed, keeper=keeper)
+    state = keeper.folder / checkpoint.STATE
+    state.write_text(state.read_text().replace('"format_version": 3', '"format_version": 99'))
+    other = tmp_path / "other"
+    other.mkdir()
+    job = replace(undisturbed, output=other, checkpoint=keeper.folder)
+    _, said = run(job)
+    assert any("began anew" in one.warning for one in said)
+    assert report_of(job).trials == report_of(undisturbed).trials
+
+
 def test_nothing_keeps_the_accuracy(tmp_path: Path) -> None:
     """Then the job says which size came nearest."""
     job = replace(search_job(tmp_path), budget=Budget(max_params=100, max_accuracy_drop_points=0))
