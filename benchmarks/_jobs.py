@@ -37,7 +37,7 @@ def run_job(
         architecture = json.loads((Path(folder) / "architecture.json").read_text())
     metrics = {metric["name"]: metric["value"] for metric in report["metrics"]}
     return {
-        "mask": training.mask,
+        "limits": dict(budget.limits),
         "seed": training.seed,
         "seconds": seconds,
         "first_params": outcome.dense.params,

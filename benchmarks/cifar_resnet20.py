@@ -7,12 +7,11 @@ Dense training and a small network from scratch are `cifar_plain.py`'s.  The tes
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
 from _jobs import run_job
-from _machine import machine
+from _results import save
 
 from npn_core.config import Budget, CatalogueModel, Training
 
@@ -44,12 +43,9 @@ def main() -> None:
             mask=mask,
         )
         budget = Budget(max_macs=arguments.max_macs)
-        results.append(
-            run_job(CatalogueModel(name=arguments.model), arguments.dataset, training, budget, say=True)
-        )
-        print(json.dumps(results[-1]), flush=True)
-        if arguments.out:
-            arguments.out.write_text(json.dumps({"machine": machine(), "results": results}, indent=2))
+        found = run_job(CatalogueModel(name=arguments.model), arguments.dataset, training, budget, say=True)
+        results.append({"run": mask, **found})
+        save(arguments.out, results)
 
 
 if __name__ == "__main__":

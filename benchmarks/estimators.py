@@ -24,6 +24,7 @@ import torch
 from _machine import ROOT, machine
 from _moments import measure
 from _relaxed import HardConcreteTrainer, RelaxedTrainer
+from _results import interval
 from torch import Tensor
 
 from npn_core.config import Budget, CatalogueModel, KSchedule, Training
@@ -41,7 +42,6 @@ from demo import write_digits
 DENSE, PLASTIC, FINE_TUNE = 4, 6, 6
 ONE_EVALUATION = ("ar", "straight-through", "straight-through, in phi", "hard concrete")
 NAMES = ("disarm", "arm", "rloo", "ugc", *ONE_EVALUATION)
-T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571}  # Student's t, by number of seeds
 
 
 class Counting:
@@ -128,14 +128,6 @@ def answers(trained: Trained, batches: Iterator[Batch]) -> Iterator[tuple[Output
     with torch.no_grad():
         for batch in batches:
             yield (trained.compact(*batch.x),), batch.y
-
-
-def interval(values: list[float]) -> tuple[float, float]:
-    """Mean, and half of its 95 % interval."""
-    half = (
-        T95[len(values)] * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    )
-    return statistics.fmean(values), half
 
 
 def print_moments(rows: list[dict[str, Any]]) -> None:

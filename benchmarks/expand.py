@@ -12,13 +12,12 @@ one process; the test split is read once, at the end.
 
 import argparse
 import itertools
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from _jobs import run_job
-from _machine import machine
+from _results import save, summary
 
 from npn_core.config import Budget, CatalogueModel, Expansion, KSchedule, Training
 
@@ -101,9 +100,9 @@ def main() -> None:
                 expansion=Expansion(awake=task.awake) if grows else None,
             )
             results.append({"run": run, "k": k, **found})
-            print(json.dumps(results[-1]), flush=True)
-            if arguments.out:
-                arguments.out.write_text(json.dumps({"machine": machine(), "results": results}, indent=2))
+            save(arguments.out, results)
+    for row in summary(results):
+        print(row)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ of each run.
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from _jobs import run_job
-from _machine import machine
+from _results import save, summary
 
 from npn_core.catalogue import build
 from npn_core.config import Budget, CatalogueModel, Training
@@ -36,7 +35,7 @@ def dense(dataset: Path, training: Training, run: str) -> dict[str, Any]:
     data = load_dataset(dataset, layout="", preprocessing=training.preprocessing, seed=training.seed)
     shape, classes = data.info.input_shape, data.info.classes
     module = build(ARCHITECTURE, {}, input_shape=shape, classes=classes, seed=training.seed)
-    optimizer = torch.optim.Adam(module.parameters(), lr=training.lr, fused=True)
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3, fused=True)
     generator = torch.Generator().manual_seed(training.seed)
     started = time.perf_counter()
     for _ in range(training.epochs):
@@ -48,7 +47,7 @@ def dense(dataset: Path, training: Training, run: str) -> dict[str, Any]:
     test = load_test(dataset, layout="", preprocessing=data.preprocessing)
     with torch.no_grad():
         right = sum(int((module(batch.x[0]).argmax(1) == batch.y).sum()) for batch in test.batches())
-    return {"mask": run, "seed": training.seed, "seconds": seconds, "test": right / len(test)}
+    return {"seed": training.seed, "seconds": seconds, "test": right / len(test)}
 
 
 def main() -> None:
@@ -76,31 +75,24 @@ def main() -> None:
             training = Training(epochs=arguments.epochs, seed=seed, threads=arguments.threads, mask=mask)
             budget = Budget(max_params=arguments.max_params)
             if run.startswith("dense"):
-                result = dense(arguments.dataset, training, run)
+                found = dense(arguments.dataset, training, run)
             else:
-                result = run_job(CatalogueModel(name=ARCHITECTURE), arguments.dataset, training, budget)
-            results.append(result)
-            print(json.dumps(result), flush=True)
-            if arguments.out:
-                arguments.out.write_text(json.dumps({"machine": machine(), "results": results}, indent=2))
-    summary(results)
+                found = run_job(CatalogueModel(name=ARCHITECTURE), arguments.dataset, training, budget)
+            results.append({"run": run, **found})
+            save(arguments.out, results)
+    for row in summary(results):
+        print(row)
+    print_ratios(results)
 
 
-def summary(results: list[dict[str, Any]]) -> None:
-    """Mean and range per kind of run, and the job's time as a ratio to dense training."""
-    for mask in dict.fromkeys(r["mask"] for r in results):
-        own = [r for r in results if r["mask"] == mask]
-        tests = [100 * r["test"] for r in own]
-        seconds = sum(r["seconds"] for r in own) / len(own)
-        print(
-            f"{mask:10} test {sum(tests) / len(tests):.2f} % ({min(tests):.2f} to {max(tests):.2f}), {seconds:.0f} s"
-        )
-    by_seed = {(r["mask"], r["seed"]): r["seconds"] for r in results}
+def print_ratios(results: list[dict[str, Any]]) -> None:
+    """The job's time as a ratio to dense training."""
+    by_seed = {(one["run"], one["seed"]): one["seconds"] for one in results}
     for base in ("dense", "dense-channels-last"):
         ratios = [
             seconds / by_seed[base, seed]
-            for (mask, seed), seconds in by_seed.items()
-            if mask == "learned" and (base, seed) in by_seed
+            for (run, seed), seconds in by_seed.items()
+            if run == "learned" and (base, seed) in by_seed
         ]
         if ratios:
             print(f"job / {base} training time: {', '.join(f'{ratio:.2f}' for ratio in ratios)}")

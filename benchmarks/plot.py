@@ -1,0 +1,118 @@
+"""Test error against size: what the benchmarks saved, beside what others published.
+
+    pip install matplotlib
+    python benchmarks/plot.py --task lenet --results docs/results/expand_lenet.json ... --out docs/results/lenet.svg
+
+Small points are single runs, large ones means with 95 % intervals, crosses what others published.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from _results import summary
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+# An SVG whose text is text, and which is the same file whenever nothing has changed.
+mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "npn", "font.size": 9})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Peer:
+    """Somebody's network: its `size` in the task's unit, and its error in percent."""
+
+    name: str
+    size: float
+    error: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """What a plot shows; `size` is a cost by its name in the results."""
+
+    title: str
+    size: str
+    peers: tuple[Peer, ...] = ()
+
+
+TASKS = {
+    "lenet": Task(
+        title="LeNet-5-Caffe on MNIST",
+        size="params",
+        peers=(
+            Peer(name="BC-GHS", size=2_750, error=1.0),
+            Peer(name="L0 hard concrete", size=6_200, error=1.0),
+            Peer(name="constrained L0", size=10_100, error=0.91),
+            Peer(name="NPN reference code, growing", size=2_509, error=1.78),
+            Peer(name="NPN reference code, shrinking", size=150_406, error=0.66),
+        ),
+    ),
+    "mlp": Task(title="MLP 784-300-100 on MNIST", size="params"),
+    "moons": Task(
+        title="Moons, one hidden layer",
+        size="params",
+        peers=(
+            Peer(name="NPN reference code, shrinking", size=4_536, error=0.0),
+            Peer(name="NPN reference code, growing", size=4_410, error=0.2),
+        ),
+    ),
+    "resnet20": Task(title="ResNet-20 on CIFAR-10", size="macs"),
+}
+NAMES = {"params": "parameters", "macs": "multiply-adds of a sample"}
+
+
+def main() -> None:
+    """Read, draw, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--task", choices=TASKS, required=True)
+    parser.add_argument("--results", type=Path, nargs="+", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    results = [one for path in arguments.results for one in json.loads(path.read_text())["results"]]
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    draw(axes, TASKS[arguments.task], results)
+    figure.savefig(arguments.out, metadata={"Date": None} if arguments.out.suffix == ".svg" else None)
+
+
+def draw(axes: Axes, task: Task, results: list[dict[str, Any]]) -> None:
+    """One plot."""
+    for number, row in enumerate(summary(results)):
+        own = [one for one in results if (one["run"], one.get("limits")) == (row["run"], row.get("limits"))]
+        colour = f"C{number}"
+        sizes, errors = [one[task.size] for one in own], [100 * (1 - one["test"]) for one in own]
+        axes.plot(sizes, errors, ".", color=colour, alpha=0.4)
+        axes.errorbar(
+            row[task.size],
+            row["error_percent"],
+            yerr=row["interval"],
+            fmt="o",
+            capsize=3,
+            color=colour,
+            label=label(row),
+        )
+    for peer in task.peers:
+        axes.plot(peer.size, peer.error, "x", color="0.35")
+        axes.annotate(
+            peer.name, (peer.size, peer.error), xytext=(5, 4), textcoords="offset points", color="0.35"
+        )
+    axes.set(xscale="log", xlabel=NAMES[task.size], ylabel="test error, %", title=task.title)
+    axes.margins(x=0.35, y=0.12)
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3)
+
+
+def label(row: dict[str, Any]) -> str:
+    """The kind of run and its limits."""
+    limits = ", ".join(f"{limit:,} {kind}" for kind, limit in (row.get("limits") or {}).items())
+    return f"{row['run']}: {limits}" if limits else row["run"]
+
+
+if __name__ == "__main__":
+    main()
