@@ -66,23 +66,21 @@ class Teacher:
 def pupil_loss(
     objective: Objective, share: float
 ) -> Callable[[Outputs, tuple[Tensor, Tensor | None]], Tensor]:
-    """The loss against (the teacher's output, the target): `share` of the first, 1 - `share` of the second.
+    """The loss against (the teacher's output, the target): `share` of the first.
 
-    For classes T^2 KL(softened teacher || softened pupil), in which T^2 keeps the size of the gradients, beside the
-    objective's own loss of the labels (Hinton et al., section 2); for values the squared error from the mixed target.
+    For classes the divergence of softened distributions, times T^2 to keep the size of its gradients; for
+    values the squared error from the mixed target.
     """
 
     def classes(outputs: Outputs, target: tuple[Tensor, Tensor | None]) -> Tensor:
         teacher, labels = target
         if labels is None:
             raise ValueError("classes have labels")
+        logits = objective.logits(outputs, labels)
         said = teacher.movedim(-1, 1) if teacher.shape[:-1] == labels.shape else teacher
-        own, goal = (t / TEMPERATURE for t in (objective.logits(outputs, labels), said))
-        divergence = F.kl_div(
-            F.log_softmax(own, dim=1), F.log_softmax(goal, dim=1), reduction="sum", log_target=True
-        )
-        taught = divergence * TEMPERATURE**2 / labels.numel()
-        return taught if share == 1 else share * taught + (1 - share) * objective.loss(outputs, labels)
+        goal = soft_targets(said, labels, share)
+        logs = F.log_softmax(logits / TEMPERATURE, dim=1)
+        return F.kl_div(logs, goal, reduction="sum") * TEMPERATURE**2 / labels.numel()
 
     def values(outputs: Outputs, target: tuple[Tensor, Tensor | None]) -> Tensor:
         teacher, true = target
@@ -90,3 +88,12 @@ def pupil_loss(
         return objective.loss(outputs, goal)
 
     return classes if objective.kind == "cross_entropy" else values
+
+
+def soft_targets(teacher: Tensor, labels: Tensor, share: float) -> Tensor:
+    """Target distributions (N, classes, ...): `share` of the teacher's softened answers, the rest the labels.
+
+    `teacher`: logits (N, classes, ...); `labels`: (N, ...) class numbers.
+    """
+    hard = F.one_hot(labels, teacher.shape[1]).movedim(-1, 1).to(teacher.dtype)
+    return share * F.softmax(teacher / TEMPERATURE, dim=1) + (1 - share) * hard

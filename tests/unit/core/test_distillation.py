@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from npn_core import distillation
 from npn_core.config import Training
 from npn_core.data import Data, Split
-from npn_core.distillation import POOR_SHARE, TEMPERATURE, Teacher, pupil_loss, share_of
+from npn_core.distillation import POOR_SHARE, TEMPERATURE, Teacher, pupil_loss, share_of, soft_targets
 from npn_core.objective import Objective
 from npn_core.progress import DatasetInfo, Metric
 from npn_core.report import AppliedPreprocessing
@@ -87,10 +87,20 @@ def logits(seed: int, *shape: int) -> Tensor:
     return 2 * torch.randn(shape, generator=Generator().manual_seed(seed))
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_soft_targets_are_distributions(share: float) -> None:
+    """A share of the teacher's softened answers, the rest the labels; at 0 the labels themselves."""
+    said, labels = logits(0, 6, 4, 2), torch.randint(4, (6, 2), generator=Generator().manual_seed(1))
+    goal = soft_targets(said, labels, share)
+    torch.testing.assert_close(goal.sum(1), torch.ones(6, 2))
+    hard = F.one_hot(labels, 4).movedim(-1, 1)
+    torch.testing.assert_close(goal, share * (said / TEMPERATURE).softmax(1) + (1 - share) * hard)
+
+
 @pytest.mark.parametrize("layout", ["a class", "per pixel", "per token"])
 @pytest.mark.parametrize("share", [0.4, 1.0])
 def test_the_loss_of_a_classifying_pupil(layout: str, share: float) -> None:
-    """A share of T^2 KL(softened teacher || softened pupil), the rest the labels' loss, as means over all positions."""
+    """T^2 KL(goal || softened pupil), the mean over all positions, wherever the classes stand."""
     shape, positions = {
         "a class": ((6, 4), ()),
         "per pixel": ((6, 4, 3), (3,)),
@@ -103,9 +113,8 @@ def test_the_loss_of_a_classifying_pupil(layout: str, share: float) -> None:
     rows = [
         t.reshape(-1, 4) if layout != "per pixel" else t.movedim(1, -1).reshape(-1, 4) for t in (own, said)
     ]
-    logs, goal = (rows[0] / TEMPERATURE).log_softmax(1), (rows[1] / TEMPERATURE).softmax(1)
-    taught = F.kl_div(logs, goal, reduction="batchmean") * TEMPERATURE**2
-    expected = share * taught + (1 - share) * F.cross_entropy(rows[0], labels.flatten())
+    goal = soft_targets(rows[1], labels.flatten(), share)
+    expected = F.kl_div((rows[0] / TEMPERATURE).log_softmax(1), goal, reduction="batchmean") * TEMPERATURE**2
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
