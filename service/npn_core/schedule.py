@@ -96,6 +96,14 @@ class Schedule:
         rise = max(0.0, progress - K_HOLD) / (1 - K_HOLD)
         return self.k_start * math.pow(self.k_end / self.k_start, rise)
 
+    def natural_rate(self, k: float) -> float:
+        """The factor of a natural step in phi at `k`: 1 at first, then falling as 1 / k.
+
+        The Fisher information of a gate in phi is k^2 pi (1 - pi), so its natural gradient is 1 / k times d/dpi
+        (Amari, "Natural gradient works efficiently in learning", 1998): in a = k phi a step is as long at any k.
+        """
+        return 1.0 if self.k_start == self.k_end else self.k_start / k
+
 
 def _fractions(k: KSchedule, halvings: float) -> tuple[float, float]:
     """The shares of stages 1 and 2."""

@@ -311,6 +311,7 @@ class Trainer:
         state, gates, costs, budget = self.state, self.state.gates, self.costs, self.budget
         dt = self.estimator.every / state.meter.ahead[Stage.PLASTIC]
         natural, lr = self.estimator.natural, self.estimator.every * self.training.gate_lr
+        lr *= self.schedule.natural_rate(state.k) if natural else 1.0
         pulled = pull(costs, budget, state.multipliers, gates, state.k, progress, dt, natural=natural)
         price = prices(costs, budget, gates.probabilities(state.k))
         state.estimates.add(gradient)

@@ -57,6 +57,14 @@ def test_k_rises_from_start_to_end() -> None:
     assert ks[-1] == pytest.approx(40.0)
 
 
+def test_a_natural_step_is_as_long_in_the_logits_at_any_k() -> None:
+    """Its factor in phi times k stays what it was; a k that does not change, 0 and infinity too, leaves it at 1."""
+    schedule = Schedule.of(10, KSchedule(start=2.0, end=40.0), 1.0)
+    assert [k * schedule.natural_rate(k) for k in (2.0, 7.0, 40.0)] == pytest.approx([2.0, 2.0, 2.0])
+    for k in (0.0, 7.0, math.inf):
+        assert Schedule.of(10, KSchedule(start=k, end=k), 1.0).natural_rate(k) == 1.0
+
+
 @pytest.mark.parametrize("k", [0.0, 3.0, math.inf])
 def test_constant_k(k: float) -> None:
     """Start and end may be the same, and then also 0 or infinite."""
