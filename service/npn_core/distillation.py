@@ -12,17 +12,15 @@ from .objective import Objective, Outputs
 from .progress import Metric
 
 TEMPERATURE = 2.0
-# A stage 1 of a few epochs on a hard task makes a teacher that its pupil outgrows: it has half a say.
-GOOD_TEACHER = 0.95  # validation accuracy
-POOR_SHARE = 0.5
+OWN_TEACHER_SHARE = 0.5  # stage 1 has a fifth to a half of the epochs: its pupil may outgrow such a teacher
 CACHE_BYTES = 1 << 30
 
 
 def share_of(training: Training, *, trained: bool, metrics: tuple[Metric, ...]) -> float:
     """How much of stage 3's targets the dense network says, 0 to 1.
 
-    What the job says; else all where the network came trained or its validation accuracy (in `metrics`) is good,
-    POOR_SHARE where it is not, and nothing where there is none.
+    What the job says; else all where the network came trained, OWN_TEACHER_SHARE where stage 1 trained it to tell
+    classes apart (`metrics` of its validation), and nothing where it did not.
     """
     if training.loss == "distill":
         return 1.0
@@ -30,10 +28,8 @@ def share_of(training: Training, *, trained: bool, metrics: tuple[Metric, ...]) 
         return training.distillation
     if trained:
         return 1.0
-    accuracy = next((metric.value for metric in metrics if metric.name == "validation_accuracy"), None)
-    if accuracy is None:
-        return 0.0
-    return 1.0 if accuracy >= GOOD_TEACHER else POOR_SHARE
+    tells_classes = any(metric.name == "validation_accuracy" for metric in metrics)
+    return OWN_TEACHER_SHARE if tells_classes else 0.0
 
 
 class Teacher:
