@@ -27,7 +27,7 @@ from .step import Inputs, Sliced
 from .units import Kind
 
 GROWTH = 0.5  # the share of its awake units that a group wakes at once
-OVERSHOOT = 4.0  # times the budget: as far as stage 1 grows, for stage 2 to choose from
+OVERSHOOT = 12.0  # times the budget: as far as stage 1 grows, for stage 2 to choose from
 GROWN_BY = 0.5  # of stage 1: what wakes later has no time to train
 LONGEST_WAIT = 32  # steps between two validations that let a network grow
 PULSES = 8  # of them at least, while each gains
