@@ -98,8 +98,14 @@ def draw(axes: Axes, task: Task, results: list[dict[str, Any]]) -> None:
         )
     for peer in task.peers:
         axes.plot(peer.size, peer.error, "x", color="0.35")
+        side = "right" if peer.size > 1e5 else "left"  # of the text, so that it stays inside
         axes.annotate(
-            peer.name, (peer.size, peer.error), xytext=(5, 4), textcoords="offset points", color="0.35"
+            peer.name,
+            (peer.size, peer.error),
+            xytext=(-5 if side == "right" else 5, 4),
+            textcoords="offset points",
+            ha=side,
+            color="0.35",
         )
     axes.set(xscale="log", xlabel=NAMES[task.size], ylabel="test error, %", title=task.title)
     axes.margins(x=0.35, y=0.12)
