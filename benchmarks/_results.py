@@ -11,38 +11,41 @@ from _machine import machine
 from scipy.stats import t
 
 KIND = ("run", "k", "limits")  # what runs that differ by their seeds alone have in common
+MEANS = ("params", "macs", "seconds")
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """Mean, and half of its 95 % interval (Student's t); nan where one value says nothing of it."""
-    count = len(values)
-    spread = statistics.stdev(values) / math.sqrt(count) if count > 1 else math.nan
-    return statistics.fmean(values), float(t.ppf(0.975, count - 1)) * spread if count > 1 else math.nan
+    mean, count = statistics.fmean(values), len(values)
+    if count == 1:
+        return mean, math.nan
+    return mean, float(t.ppf(0.975, count - 1)) * statistics.stdev(values) / math.sqrt(count)
+
+
+def kinds(results: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The runs of each kind, which differ by their seeds alone."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for one in results:
+        found.setdefault(json.dumps([one.get(key) for key in KIND]), []).append(one)
+    return list(found.values())
+
+
+def mean_of(own: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of the runs of one kind: seeds, test error in percent with half of its interval, mean size and time."""
+    error, half = interval([100 * (1 - one["test"]) for one in own])
+    means = {key: statistics.fmean(one[key] for one in own) for key in MEANS if key in own[0]}
+    return {
+        **{key: own[0][key] for key in KIND if key in own[0]},
+        "seeds": len(own),
+        "error_percent": error,
+        "interval": None if math.isnan(half) else half,
+        **means,
+    }
 
 
 def summary(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For each kind of run: seeds, test error in percent with half of its interval, mean size and time."""
-    kinds: dict[str, list[dict[str, Any]]] = {}
-    for one in results:
-        kinds.setdefault(json.dumps({key: one[key] for key in KIND if key in one}), []).append(one)
-    rows = []
-    for kind, own in kinds.items():
-        error, half = interval([100 * (1 - one["test"]) for one in own])
-        means = {
-            key: statistics.fmean(one[key] for one in own)
-            for key in ("params", "macs", "seconds")
-            if key in own[0]
-        }
-        rows.append(
-            json.loads(kind)
-            | {
-                "seeds": len(own),
-                "error_percent": error,
-                "interval": None if math.isnan(half) else half,
-            }
-            | means
-        )
-    return rows
+    """The mean of each kind of run."""
+    return [mean_of(own) for own in kinds(results)]
 
 
 def save(path: Path | None, results: Sequence[dict[str, Any]]) -> None:

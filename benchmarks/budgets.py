@@ -22,14 +22,14 @@ import torch
 from _machine import machine
 from torch import Tensor
 
-from npn_core.budget import fits
+from npn_core.budget import check_feasible, fits
 from npn_core.catalogue import architectures
 from npn_core.config import COST_KINDS, Budget, CatalogueModel, Training
 from npn_core.cost import CostModel, cost_model
 from npn_core.data import inspect_dataset
 from npn_core.errors import InfeasibleBudget
 from npn_core.groups import FIXED
-from npn_core.pipeline import CompressJob, compress, plan
+from npn_core.pipeline import CompressJob, compress
 from npn_core.prepare import prepare
 from npn_core.progress import Cost
 from npn_core.report import ArchitectureDocument, Report, read_document
@@ -91,9 +91,11 @@ def measured(chance: random.Random) -> Iterator[Row]:
         with tempfile.TemporaryDirectory() as folder:
             dataset = write_dataset(Path(folder), shapes[name])
             model, training = CatalogueModel(name=name), Training(epochs=EPOCHS, batch_size=16)
-            free = plan(model, inspect_dataset(dataset, layout=""), Budget(max_params=1 << 40), training)
+            prepared = prepare(model, inspect_dataset(dataset, layout=""), training, weights=False)
+            costs = cost_model(prepared.graph, prepared.coupling)
+            dense, smallest = check_feasible(costs, Budget(max_params=1 << 40))
             for number in range(BUDGETS):
-                limits = draw(chance, free.smallest, free.dense)
+                limits = draw(chance, smallest, dense)
                 output = Path(folder) / str(number)
                 output.mkdir()
                 job = CompressJob(
@@ -104,7 +106,7 @@ def measured(chance: random.Random) -> Iterator[Row]:
                     training=training,
                     output=output,
                 )
-                yield measure(job, Row(model=name, limits=limits, smallest=free.smallest, dense=free.dense))
+                yield measure(job, costs, Row(model=name, limits=limits, smallest=smallest, dense=dense))
 
 
 def _budget(limits: dict[str, int]) -> Budget:
@@ -130,7 +132,7 @@ def write_dataset(folder: Path, shape: tuple[int, ...]) -> Path:
     return path
 
 
-def measure(job: CompressJob, row: Row) -> Row:
+def measure(job: CompressJob, costs: CostModel, row: Row) -> Row:
     """Run the job and look at what it made."""
     try:
         for _ in compress(job, lambda: False):
@@ -139,10 +141,8 @@ def measure(job: CompressJob, row: Row) -> Row:
         return replace(row, refused=f"{error.field}: {error}")
     report = read_document(Report, (job.output / "report.json").read_text())
     kept = read_document(ArchitectureDocument, (job.output / "architecture.json").read_text()).groups
-    prepared = prepare(job.model, inspect_dataset(job.dataset, layout=""), job.training, weights=False)
-    costs = cost_model(prepared.graph, prepared.coupling)
-    mask = torch.zeros(prepared.coupling.size, dtype=torch.bool)
-    for group, units in zip(prepared.coupling.groups, kept, strict=True):
+    mask = torch.zeros(costs.coupling.size, dtype=torch.bool)
+    for group, units in zip(costs.coupling.groups, kept, strict=True):
         mask[group.offset + torch.tensor(units.kept)] = True
     sleeping = (~mask).nonzero().flatten().tolist()
     return replace(

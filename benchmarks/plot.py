@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from _results import summary
+from _results import kinds, mean_of
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
@@ -82,9 +82,8 @@ def main() -> None:
 
 def draw(axes: Axes, task: Task, results: list[dict[str, Any]]) -> None:
     """One plot."""
-    for number, row in enumerate(summary(results)):
-        own = [one for one in results if (one["run"], one.get("limits")) == (row["run"], row.get("limits"))]
-        colour = f"C{number}"
+    for number, own in enumerate(kinds(results)):
+        row, colour = mean_of(own), f"C{number}"
         sizes, errors = [one[task.size] for one in own], [100 * (1 - one["test"]) for one in own]
         axes.plot(sizes, errors, ".", color=colour, alpha=0.4)
         axes.errorbar(
