@@ -48,7 +48,8 @@ class Relaxed(Masked):
         network = self.network
         active = network.active(self.z > 0)
         loss, gradients = self.backward(*batch, active, noise, update_stats=True)
-        slopes = gate_gradients(network, self.evaluation(loss, gradients, network.everything).updates, self.z)
+        whole = self.evaluation(loss, gradients, network.everything)
+        slopes = gate_gradients(network, network.everything, whole.updates, self.z)
         own = {name: self.gate(name, gradient, active) for name, gradient in gradients.items()}
         return self.evaluation(loss, own, active), slopes
 

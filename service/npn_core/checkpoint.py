@@ -22,6 +22,7 @@ from torch import Tensor
 
 from .budget import Hardened, fits
 from .config import Budget, Expansion, Training
+from .device import name_of
 from .errors import CheckpointRefused, CoreError
 from .growth import Pulse
 from .progress import Cost, Metric, Progress, Stage
@@ -155,7 +156,7 @@ def restore(trainer: Trainer, folder: Path, prefix: str = "", *, other_budget: b
         raise CheckpointRefused(_unreadable(path, error)) from error
     _shape(trainer, document, found)
     _check_tensors(_tensors(trainer), found)
-    _set_numbers(trainer.state, document)
+    _set_numbers(trainer, document)
     _set_generators(trainer.state, found)
     with torch.no_grad():
         for name, tensor in _tensors(trainer).items():
@@ -197,7 +198,7 @@ def _document(trainer: Trainer, tensors_sha256: str) -> Document:
     return Document(
         format_version=FORMAT_VERSION,
         tensors_sha256=tensors_sha256,
-        versions=Versions.current(),
+        versions=Versions.current(name_of(trainer.full.device)),
         training=trainer.training,
         budget=trainer.budget,
         expansion=trainer.expansion,
@@ -344,15 +345,16 @@ def _check_tensors(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) 
             )
 
 
-def _set_numbers(state: LoopState, document: Document) -> None:
+def _set_numbers(trainer: Trainer, document: Document) -> None:
     """Everything that is no tensor."""
+    state = trainer.state
     state.stage, state.epoch, state.batch = document.stage, document.epoch, document.batch
     state.k = document.k
     state.metrics, state.received = document.metrics, document.received
     state.warnings, state.history = document.warnings, list(document.history)
     state.share, state.seconds, state.resumed = document.share, document.seconds, document.resumed + 1
     state.pulse = document.pulse
-    if document.versions != Versions.current():
+    if document.versions != Versions.current(name_of(trainer.full.device)):
         state.warnings += ("training went on with another version or processor: not bit for bit",)
     state.optimizer.steps = document.optimizer_steps
     state.gate_adam.steps, state.gate_adam.second = document.gate_steps, document.gate_second

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from .device import device_of
+
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
@@ -23,6 +25,13 @@ def copy_with(module: _Module, change: Callable[[Tensor], Tensor]) -> _Module:
             changed = nn.Parameter(changed.detach(), requires_grad=tensor.requires_grad)
         memo[id(tensor)] = changed
     return copy.deepcopy(module, memo).eval()  # deepcopy asks its memo first
+
+
+def on_device(module: _Module, device: torch.device) -> _Module:
+    """The module where its parameters are on `device`; else a copy there, in the same mode."""
+    if device_of(module) == device:
+        return module
+    return copy_with(module, lambda tensor: tensor.to(device)).train(module.training)
 
 
 def in_format(module: _Module, form: torch.memory_format) -> _Module:

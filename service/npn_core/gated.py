@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, fx, nn
 
+from .device import device_of
 from .graph import Shape, module_of, tensor_names
 from .groups import Active, Coupling
 from .kernels import Kernel, draw, kernel_of
@@ -44,11 +45,11 @@ class Noise:
     generator: Generator
     drawn: dict[str, Tensor] = field(default_factory=dict)
 
-    def keep(self, node: str, shape: tuple[int, ...], p: float) -> Tensor:
-        """0 or 1/(1-p) per entry of `shape`."""
+    def keep(self, node: str, shape: tuple[int, ...], p: float, device: torch.device) -> Tensor:
+        """0 or 1/(1-p) per entry of `shape`, on `device`."""
         if node not in self.drawn:
-            keep = torch.rand(shape, generator=self.generator) >= p
-            self.drawn[node] = keep / (1 - p) if p < 1 else torch.zeros(shape)
+            keep = (torch.rand(shape, generator=self.generator) >= p).to(device)
+            self.drawn[node] = keep / (1 - p) if p < 1 else keep.new_zeros(shape, dtype=torch.float32)
         return self.drawn[node]
 
 
@@ -81,6 +82,7 @@ class Network:
     def __init__(self, graph: fx.GraphModule, coupling: Coupling) -> None:
         self.graph = graph
         self.coupling = coupling
+        self.device = device_of(graph)
         self.names = tensor_names(graph)
         self.parameters: dict[str, Tensor] = dict(graph.named_parameters())
         self.buffers: dict[str, Tensor] = dict(graph.named_buffers())
@@ -112,7 +114,7 @@ class Network:
     def slices(self, active: Active) -> dict[str, Tensor]:
         """The active slices of all parameters and buffers, without gradients."""
         return {
-            name: take(tensor.detach(), active.indices(self.dims[name]))
+            name: take(tensor.detach(), active.indices(self.dims[name], self.device))
             for name, tensor in (self.parameters | self.buffers).items()
         }
 
@@ -146,7 +148,7 @@ class Network:
 
     def indices(self, node: fx.Node, one: Pass) -> Indices:
         """The active positions along each axis of a node's output."""
-        return one.active.indices(self.coupling.values[node.name])
+        return one.active.indices(self.coupling.values[node.name], self.device)
 
     def _plan(self) -> list[_Operation]:
         nodes = [n for n in self.graph.graph.nodes if n.op not in ("placeholder", "output")]
@@ -170,8 +172,8 @@ class Network:
             empty = self._empty(node, one, batch)
             if empty is not None:
                 draw(self, node, batch, one)
-                example = next(a for a in (*args, torch.empty(0)) if isinstance(a, Tensor))
-                return example.new_empty(empty)
+                example = next((a for a in args if isinstance(a, Tensor)), None)
+                return torch.empty(empty, device=self.device) if example is None else example.new_empty(empty)
         return operation.kernel(args, kwargs, one)
 
     def _empty(self, node: fx.Node, one: Pass, batch: int) -> list[int] | None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .device import CPU
 from .progress import Unpruned
 from .units import Kind
 
@@ -143,6 +144,7 @@ class Active:
     alive: Tensor
     _index: dict[int, Tensor | None] = field(default_factory=dict)
     _picked: dict[str, Tensor | None] = field(default_factory=dict)
+    _sent: dict[tuple[int | str, torch.device], Tensor] = field(default_factory=dict)
 
     def index(self, axis: int | None) -> Tensor | None:
         """The live positions (n,) int64 of an axis; None for all."""
@@ -161,9 +163,21 @@ class Active:
             return length
         return len(index) if length == size else int((index < length).sum())
 
-    def indices(self, dims: Dims) -> tuple[Tensor | None, ...]:
-        """The live positions along every dimension of a tensor."""
-        return tuple(self.index(axis) for axis in dims)
+    def indices(self, dims: Dims, device: torch.device = CPU) -> tuple[Tensor | None, ...]:
+        """The live positions along every dimension of a tensor on `device`."""
+        return tuple(self._on(device, axis, self.index(axis)) for axis in dims)
+
+    def picked_on(self, device: torch.device, node: str) -> Tensor | None:
+        """`picked`, for what is read on `device`."""
+        return self._on(device, node, self.picked(node))
+
+    def _on(self, device: torch.device, key: int | str | None, index: Tensor | None) -> Tensor | None:
+        """The index on `device`, sent there once."""
+        if key is None or index is None or device == index.device:
+            return index
+        if (key, device) not in self._sent:
+            self._sent[key, device] = index.to(device)
+        return self._sent[key, device]
 
     def picked(self, node: str) -> Tensor | None:
         """Which live positions of what a selection reads it keeps; None for all."""

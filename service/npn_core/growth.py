@@ -111,7 +111,7 @@ def hibernate(network: Network, asleep: Tensor) -> None:
             if axis is not None and name in network.parameters:
                 units = coupling.axes[axis]
                 places = ((units != FIXED) & asleep[units]).nonzero().flatten()
-                network.parameters[name].index_fill_(dim, places, 0)
+                network.parameters[name].index_fill_(dim, places.to(network.device), 0)
 
 
 def distance(first: Cost, budget: Budget, expansion: Expansion | None) -> float:
@@ -157,7 +157,7 @@ def demand(
     runner, total = Sliced(silent, loss), torch.zeros(network.coupling.size, dtype=torch.float64)
     for x, y, noise in batches:
         found = runner.differentiate(x, y, silent.everything, noise, update_stats=False)
-        total += per_unit(silent, found.updates, lambda _, gradient: gradient.square())
+        total += per_unit(silent, silent.everything, found.updates, lambda _, gradient: gradient.square())
     return total
 
 

@@ -73,6 +73,8 @@ def _attribute(network: "Network", node: fx.Node) -> Kernel:
         return lambda args, kwargs, one: network.tensor(name, one)
     path, _, attribute = name.rpartition(".")
     constant = getattr(network.graph.get_submodule(path), attribute)
+    if isinstance(constant, Tensor):
+        constant = constant.to(network.device)
     return lambda args, kwargs, one: constant
 
 
@@ -83,6 +85,8 @@ def _function(network: "Network", node: fx.Node) -> Kernel:
         return _attention(network, node)
     if name.startswith(("aten.linear", "aten.conv")):
         return _layer_function(target, node.meta["shape"], name.startswith("aten.linear"))
+    if "device" in node.kwargs:  # a constant, which the user's export placed on the CPU
+        return lambda args, kwargs, one: target(*args, **{**kwargs, "device": network.device})
     return lambda args, kwargs, one: target(*args, **kwargs)
 
 
@@ -183,7 +187,7 @@ def _dropout(network: "Network", node: fx.Node, module: Any) -> Kernel:
         sizes = [
             size if index is None else total for size, (index, total) in zip(x.shape, indices, strict=True)
         ]
-        keep = one.noise.keep(name, _drawn(module, sizes), p)
+        keep = one.noise.keep(name, _drawn(module, sizes), p, network.device)
         for dim, (index, _) in enumerate(indices):
             keep = keep if index is None or keep.shape[dim] == 1 else keep.index_select(dim, index)
         return x * keep
@@ -203,7 +207,8 @@ def _positions(network: "Network", node: fx.Node, x: Tensor, one: "Pass") -> lis
     for size, dim, index in zip(x.shape, shape, network.indices(node, one), strict=True):
         if index is not None and dim.batched:
             batch = size // len(index)
-            index, total = (torch.arange(batch)[:, None] * dim.size + index).flatten(), batch * dim.size
+            rows = torch.arange(batch, device=index.device)[:, None]
+            index, total = (rows * dim.size + index).flatten(), batch * dim.size
         else:
             total = dim.size
         found.append((index, total))
@@ -217,10 +222,10 @@ def draw(network: "Network", node: fx.Node, batch: int, one: "Pass") -> None:
     module, shape = module_of(network.graph, node), node.meta["shape"]
     if isinstance(module, DROPOUTS):
         sizes = [dim.size * (batch if dim.batched else 1) for dim in shape]
-        one.noise.keep(node.name, _drawn(module, sizes), float(module.p))
+        one.noise.keep(node.name, _drawn(module, sizes), float(module.p), network.device)
     elif p := float(node.meta.get("dropout_p", 0.0)):
         queries, keys = (source(node, place).meta["shape"][-2].size for place in (0, 1))
-        one.noise.keep(node.name, (batch * shape[0].size, shape[1].size, queries, keys), p)
+        one.noise.keep(node.name, (batch * shape[0].size, shape[1].size, queries, keys), p, network.device)
 
 
 def _selection(network: "Network", node: fx.Node, module: IndexSelect) -> Kernel:
@@ -228,7 +233,7 @@ def _selection(network: "Network", node: fx.Node, module: IndexSelect) -> Kernel
         return lambda args, kwargs, one: module(args[0])
 
     def run(args: Any, kwargs: Any, one: "Pass") -> Tensor:
-        picked = one.active.picked(node.name)
+        picked = one.active.picked_on(network.device, node.name)
         x: Tensor = args[0]
         return x if picked is None else x.index_select(-1, picked)
 
@@ -270,13 +275,13 @@ def _attention_with_dropout(
     scale = kwargs.get("scale") or 1 / math.sqrt(q.shape[-1])
     scores = q @ k.transpose(-2, -1) * scale
     if causal:
-        scores = scores.masked_fill(
-            torch.ones(scores.shape[-2:], dtype=torch.bool).tril().logical_not(), -math.inf
-        )
+        later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril().logical_not()
+        scores = scores.masked_fill(later, -math.inf)
     if mask is not None:
         scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
     shape: Shape = node.meta["shape"]
-    keep = one.noise.keep(node.name, (q.shape[0], shape[1].size, *scores.shape[-2:]), p)  # type: ignore[union-attr]
+    size = (q.shape[0], shape[1].size, *scores.shape[-2:])
+    keep = one.noise.keep(node.name, size, p, network.device)  # type: ignore[union-attr]
     heads = network.indices(node, one)[1]
     keep = keep if heads is None else keep.index_select(1, heads)
     attended: Tensor = (scores.softmax(dim=-1) * keep) @ v

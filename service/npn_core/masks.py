@@ -23,7 +23,7 @@ def magnitude_scores(network: Network, _: Generator) -> Tensor:
     coupling = network.coupling
     squares = torch.zeros(coupling.size, dtype=torch.float64)
     for name, parameter in network.parameters.items():
-        square = parameter.detach().double().square()
+        square = parameter.detach().cpu().double().square()
         for dim, axis in enumerate(network.dims[name]):
             if axis is None or parameter.dim() < 2:
                 continue

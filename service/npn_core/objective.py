@@ -129,6 +129,6 @@ def probe(outputs: Outputs, output: int, generator: torch.Generator) -> Tensor:
     weights has the gradient whose mean square is the Gauss-Newton diagonal.
     """
     chosen = outputs[output]
-    weights = torch.randn(chosen.shape, generator=generator)
+    weights = torch.randn(chosen.shape, generator=generator).to(chosen.device)
     scale = chosen.detach().std().clamp_min(1e-6) * math.sqrt(chosen.numel())
     return (chosen * weights).sum() / scale

@@ -89,7 +89,11 @@ class SlicedOptimizer(ABC):
 
         `dims` are those of the full network's parameters.
         """
-        return self._with(parameters, lambda name, moment: take(moment, active.indices(dims[name])).clone())
+
+        def moment(name: str, whole: Tensor) -> Tensor:
+            return take(whole, active.indices(dims[name], whole.device)).clone()
+
+        return self._with(parameters, moment)
 
     def _with(self, parameters: dict[str, Tensor], moment: Callable[[str, Tensor], Tensor]) -> Self:
         other = type(self)(parameters=parameters, weight_decay=self.weight_decay, steps=self.steps)
@@ -115,7 +119,7 @@ class SlicedAdam(SlicedOptimizer):
             first,
             second,
             [],
-            [torch.tensor(float(self.steps - 1)) for _ in weights],
+            [*torch.full((len(weights),), float(self.steps - 1), device=weights[0].device).unbind()],
             foreach=False,
             fused=True,
             amsgrad=False,

@@ -17,8 +17,10 @@ from .budget import check_feasible
 from .catalogue import resolve_params
 from .checkpoint import resumed
 from .config import Budget, CatalogueModel, Expansion, Model, Training
+from .copies import on_device
 from .cost import CostModel, cost_model
 from .data import Batch, Data, Room, inspect_dataset, load_dataset, load_test
+from .device import CPU, full_precision, name_of
 from .difference import Difference
 from .gated import Network
 from .growth import awake_at_first, distance
@@ -45,7 +47,8 @@ class CompressJob:
     """One job: `dataset` is a local file or folder to read, `output` an existing empty folder for the artifact.
 
     `checkpoint` is a folder that `checkpoint.write` made for this job: training goes on from there.
-    `room` is where the decoded dataset may lie.  With an `expansion` the network grows.
+    `room` is where the decoded dataset may lie.  With an `expansion` the network grows.  Training and its measurements
+    run on `device`; the artifact is made, proven and timed on the CPU.
     """
 
     model: Model
@@ -57,6 +60,7 @@ class CompressJob:
     expansion: Expansion | None = None
     checkpoint: Path | None = None
     room: Room = field(default_factory=Room)
+    device: torch.device = CPU
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +107,7 @@ def compress(
     check_searchable(job.budget, training, job.expansion)
     yield _between(job, Stage.PREPARE, epoch=0)
     prepared = prepare(job.model, inspect_dataset(job.dataset, layout=job.layout), training)
-    network = Network(prepared.graph, prepared.coupling)
+    network = Network(on_device(prepared.graph, job.device), prepared.coupling)
     costs = cost_model(network.graph, network.coupling)
     check_feasible(costs, job.budget, training.round_to)
     yield _between(job, Stage.PREPARE, epoch=0)
@@ -115,6 +119,7 @@ def compress(
         inputs=prepared.input_names,
         uploaded_trained=prepared.trained,
         room=job.room,
+        device=network.device,
     )
     yield _between(job, Stage.PREPARE, epoch=0)
     ready = time.monotonic() - started
@@ -122,10 +127,13 @@ def compress(
     train_time = ready + trained.seconds
 
     yield _between(job, Stage.EXPORT, epoch=training.epochs)
+    with full_precision():
+        metrics = _measure(job, prepared, data, trained)
+    trained = trained.on_cpu()
     write_back(trained.full, trained.active, trained.compact)
     exported = export_model(job.output, trained.compact, _samples(data, 2), prepared.input_names)
     yield _between(job, Stage.EXPORT, epoch=training.epochs)
-    report = _report(job, prepared, data, trained, ready, exported)
+    report = _report(job, prepared, data, trained, metrics, ready, exported)
     files = write_documents(
         job.output,
         architecture=_architecture(job, prepared, trained, exported),
@@ -178,8 +186,8 @@ def _train(
 
 
 def _samples(data: Data, number: int) -> tuple[Tensor, ...]:
-    """`number` validation samples, repeated where there are fewer."""
-    batch = next(iter(data.validation_batches(number)))
+    """`number` validation samples on the CPU, repeated where there are fewer."""
+    batch = next(iter(data.validation_batches(number))).to(CPU)
     return tuple(x[torch.arange(number) % len(batch)].contiguous() for x in batch.x)
 
 
@@ -188,15 +196,15 @@ def _report(
     prepared: Prepared,
     data: Data,
     trained: Trained,
+    metrics: tuple[Metric, ...],
     ready: float,
     exported: Exported,
 ) -> Report:
-    """The proof, measured on the compact network; `ready` in seconds."""
+    """The proof, made with the compact network; `ready` in seconds."""
     dense, network = trained.first, trained.full
     difference = largest_difference(
         network, trained, _samples(data, min(PROOF_SAMPLES, len(data.validation)))
     )
-    metrics = _measure(job, prepared, network, data, trained)  # puts the dense weights into the network
     whole = compact(network, network.active(trained.state.gates.awake), data.info.inputs)
     return Report(
         budget=job.budget,
@@ -216,7 +224,7 @@ def _report(
         seeds={"training": job.training.seed},
         resumed=trained.state.resumed,
         trials=trained.trials,
-        versions=Versions.current(),
+        versions=Versions.current(name_of(data.device)),
         timings={"prepare": ready}
         | {stage.value: seconds for stage, seconds in trained.state.meter.seconds.items()},
         warnings=_warnings(dense, job.budget, job.training, job.expansion)
@@ -230,10 +238,9 @@ def largest_difference(network: Network, trained: Trained, x: tuple[Tensor, ...]
     return Difference.of(gated_outputs(network, x, trained.active), _outputs(trained.compact, x))
 
 
-def _measure(
-    job: CompressJob, prepared: Prepared, network: Network, data: Data, trained: Trained
-) -> tuple[Metric, ...]:
+def _measure(job: CompressJob, prepared: Prepared, data: Data, trained: Trained) -> tuple[Metric, ...]:
     """What the network said as it came, dense and compact; the one place that reads the test split."""
+    network = Network(copy.deepcopy(trained.full.graph), trained.full.coupling)
     network.graph.load_state_dict(trained.state.dense)
     test = load_test(
         job.dataset,
@@ -241,6 +248,7 @@ def _measure(
         preprocessing=data.preprocessing,
         inputs=prepared.input_names,
         room=job.room,
+        device=data.device,
     )
     objective, own_teacher = prepared.objective, prepared.objective.kind == "distill"
 

@@ -51,15 +51,19 @@ class Hardening:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Versions:
-    """What the network was trained with.  `cpu` is the instruction set that torch's kernels use."""
+    """What the network was trained with.
+
+    `cpu` is the instruction set that torch's kernels use; `device` where it trained: "cpu", or the name of a GPU.
+    """
 
     npn: str
     torch: str
     python: str
     cpu: str
+    device: str = "cpu"
 
     @classmethod
-    def current(cls) -> "Versions":
+    def current(cls, device: str = "cpu") -> "Versions":
         """Of this process."""
         import torch
 
@@ -68,6 +72,7 @@ class Versions:
             torch=torch.__version__,
             python=platform.python_version(),
             cpu=torch.backends.cpu.get_cpu_capability(),
+            device=device,
         )
 
 

@@ -12,21 +12,24 @@ import torch
 from torch import Tensor
 
 from .gated import Network
-from .groups import FIXED
+from .groups import FIXED, Active
 from .optimizer import Update
 from .slices import take
 
 
-def gate_gradients(network: Network, updates: list[Update], z: Tensor | None = None) -> Tensor:
-    """d loss / d z (G,) float64 at the open gates of the sample that `updates` belong to; 0 elsewhere.
+def gate_gradients(
+    network: Network, active: Active, updates: list[Update], z: Tensor | None = None
+) -> Tensor:
+    """d loss / d z (G,) float64 at the gates that are open in `active`, to which `updates` belong; 0 elsewhere.
 
     At all gates where `updates` are of the whole network, computed with its weights gated by `z` (G,) bool.
     """
-    return per_unit(network, updates, lambda weight, gradient: weight * gradient, z)
+    return per_unit(network, active, updates, lambda weight, gradient: weight * gradient, z)
 
 
 def per_unit(
     network: Network,
+    active: Active,
     updates: list[Update],
     measure: Callable[[Tensor, Tensor], Tensor],
     z: Tensor | None = None,
@@ -39,18 +42,22 @@ def per_unit(
     coupling = network.coupling
     own_gate = torch.ones(coupling.size, dtype=torch.float64) if z is None else z.double()
     gate = torch.cat((own_gate, torch.ones(1, dtype=torch.float64)))  # FIXED is the last
-    sums = torch.zeros(coupling.size, dtype=torch.float64)
+    found, places = [], []
     for update in updates:
         for dim, axis in enumerate(network.dims[update.name]):
             if axis is None or (update.name, dim) not in coupling.readers:
                 continue
             weight = take(network.parameters[update.name].detach(), update.indices)
-            own = measure(weight, update.gradient).transpose(0, dim).flatten(1).sum(dim=1).double()
-            index = update.indices[dim]
-            units = coupling.axes[axis] if index is None else coupling.axes[axis][index]
-            parents = coupling.parents_of(units)
-            _add(sums, units, own * gate[parents])
-            _add(sums, parents, own * gate[units])
+            found.append(measure(weight, update.gradient).transpose(0, dim).flatten(1).sum(dim=1))
+            index = active.index(axis)
+            places.append(coupling.axes[axis] if index is None else coupling.axes[axis][index])
+    sums = torch.zeros(coupling.size, dtype=torch.float64)
+    if not found:
+        return sums
+    own, units = torch.cat(found).cpu().double(), torch.cat(places)  # they leave the device at once
+    parents = coupling.parents_of(units)
+    _add(sums, units, own * gate[parents])
+    _add(sums, parents, own * gate[units])
     return sums
 
 

@@ -44,7 +44,7 @@ def _put_pairs(tensor: Tensor, rows: Tensor, cols: Tensor, value: Tensor) -> Non
 def _complete(tensor: Tensor, indices: Indices) -> list[Tensor]:
     given = (*indices, *(None,) * (tensor.dim() - len(indices)))
     return [
-        torch.arange(size) if index is None else index
+        torch.arange(size, device=tensor.device) if index is None else index
         for size, index in zip(tensor.shape, given, strict=True)
     ]
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -10,7 +10,9 @@ from torch import Tensor, fx
 
 from .budget import Hardened, Multipliers
 from .config import Budget, Training
+from .copies import on_device
 from .cost import CostModel
+from .device import CPU
 from .gated import Network
 from .gates import Gates
 from .groups import Active, Dims
@@ -155,3 +157,8 @@ class Trained:
     state: LoopState
     seconds: float
     trials: tuple[Trial, ...] = ()
+
+    def on_cpu(self) -> "Trained":
+        """The same with both networks on the CPU; the state stays where it is."""
+        full = Network(on_device(self.full.graph, CPU), self.full.coupling)
+        return replace(self, compact=on_device(self.compact, CPU), full=full)

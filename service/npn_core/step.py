@@ -75,7 +75,7 @@ class Sliced:
         updates = [
             Update(name=name, indices=indices, gradient=self.cut(gradient, indices))
             for name, gradient in gradients.items()
-            for indices in [active.indices(self.network.dims[name])]
+            for indices in [active.indices(self.network.dims[name], self.network.device)]
         ]
         return Evaluation(loss=loss, updates=updates)
 
@@ -96,7 +96,7 @@ class Sliced:
     def store(self, tensors: dict[str, Tensor], active: Active) -> None:
         """Write the active entries of the buffers that the pass has moved back, and count the batch."""
         for name, buffer in self.network.buffers.items():
-            indices = active.indices(self.network.dims[name])
+            indices = active.indices(self.network.dims[name], self.network.device)
             if name.endswith(BATCHES_TRACKED):
                 buffer += 1
             else:
@@ -125,15 +125,15 @@ class Masked(Sliced):
         network, active = self.network, self.network.active(z)
         loss, gradients = self.backward(x, y, active, noise, update_stats=True)
         whole = self.evaluation(loss, gradients, network.everything)
-        slopes = gate_gradients(network, whole.updates, z)
+        slopes = gate_gradients(network, network.everything, whole.updates, z)
         return self.evaluation(loss, gradients, active), slopes
 
     def gate(self, name: str, tensor: Tensor, active: Active) -> Tensor:
         """The tensor times the gates of the units that a layer reads along it."""
         dims = self.network.dims[name]
-        for dim, index in enumerate(active.indices(dims)):
+        for dim, index in enumerate(active.indices(dims, tensor.device)):
             if index is not None and (name, dim) in self.network.coupling.readers:
-                z = torch.zeros(tensor.shape[dim], dtype=tensor.dtype).index_fill_(0, index, 1)
+                z = tensor.new_zeros(tensor.shape[dim]).index_fill_(0, index, 1)
                 tensor = tensor * z.view([-1 if d == dim else 1 for d in range(tensor.dim())])
         return tensor
 

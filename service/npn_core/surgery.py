@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, fx, nn
 
+from .copies import on_device
+from .device import CPU
 from .gated import Network
 from .graph import CONVOLUTIONS, TRANSPOSED, Dim, IndexSelect, annotate, source, tensor_names
 from .groups import Active, Coupling, Dims, Follower
@@ -15,12 +17,12 @@ from .slices import Indices, put, take
 
 
 def compact(network: Network, active: Active, inputs: tuple[InputInfo, ...]) -> fx.GraphModule:
-    """A copy of the network without its sleeping units: plain modules under the same names.
+    """A copy of the network without its sleeping units, on the CPU: plain modules under the same names.
 
     Computes what the gated network computes under `active`; sizes in reshapes and the like follow.  Where single
     features are gone, an index_select picks the ones that stay.
     """
-    graph = copy.deepcopy(network.graph)
+    graph = on_device(copy.deepcopy(network.graph), CPU)
     resize_tensors(graph, network, active)
     follow_sizes(graph, network.coupling, active)
     for node in list(graph.graph.nodes):
@@ -61,7 +63,8 @@ def write_back(network: Network, active: Active, smaller: nn.Module) -> None:
     with torch.no_grad():
         for name, value in tensors.items():
             if name in full and not _is_index(smaller, name):
-                put(full[name].detach(), active.indices(network.dims[name]), value.detach())
+                tensor, dims = full[name].detach(), network.dims[name]
+                put(tensor, active.indices(dims, tensor.device), value.detach())
 
 
 def _is_index(module: nn.Module, name: str) -> bool:

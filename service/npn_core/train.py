@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .budget import expected_costs, harden
 from .config import Budget, Expansion, Training
+from .copies import on_device
 from .cost import CostModel, cost_model
 from .data import Batch, Data, steps_per_epoch
 from .distillation import Teacher, pupil_loss, share_of
@@ -120,9 +121,8 @@ class Trainer:
         self.pause()
         if state.hardening is None:
             raise AssertionError("stage 3 was not entered")
-        compacted = self.network.graph.eval()
         return Trained(
-            compact=compacted,
+            compact=self.network.graph.eval(),
             full=self.full,
             costs=self.costs,
             first=self.first,
@@ -215,7 +215,7 @@ class Trainer:
         network, state = self.network, self.state
         evaluation = self.runner.differentiate(batch.x, self.target(batch), self.active, self.noise())
         if state.epoch == self.schedule.dense - 1:
-            state.saliency.add(gate_gradients(network, evaluation.updates))
+            state.saliency.add(gate_gradients(network, self.active, evaluation.updates))
         if self.objective.kind != "distill":
             state.optimizer.step(evaluation.updates, self.lr * self.rates.dense(progress))
         return evaluation
@@ -355,7 +355,7 @@ class Trainer:
         state.hardening, state.k = hardening, math.inf
         self.active = full.active(hardening.hardened.mask)
         smaller = compact(full, self.active, self.data.info.inputs)
-        self.network = Network(smaller, without_gates(smaller))
+        self.network = Network(on_device(smaller, full.device), without_gates(smaller))
         state.optimizer = state.optimizer.sliced(self.network.parameters, self.active, full.dims)
 
     def refresh_statistics(self) -> None:

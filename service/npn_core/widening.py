@@ -15,7 +15,9 @@ from itertools import pairwise
 import torch
 from torch import Generator, Tensor
 
+from .copies import on_device
 from .coupling import find_groups
+from .device import CPU
 from .gated import Network
 from .graph import annotate
 from .groups import FIXED, Coupling, Dims
@@ -87,12 +89,12 @@ class Layout:
         return self.axes[axis][1] > 0
 
     def blank(self, tensor: Tensor, dims: Dims) -> Tensor:
-        """A copy at the new size, 0 at the inserted positions: for moments."""
-        wider = take(tensor, self.indices(dims)).clone()
+        """A copy at the new size and on the same device, 0 at the inserted positions: for moments."""
+        wider = take(tensor.cpu(), self.indices(dims)).clone()
         for dim, axis in enumerate(dims):
             if axis is not None:
                 wider = wider.index_fill(dim, self.inserted(axis).nonzero().flatten(), 0)
-        return wider
+        return wider.to(tensor.device)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,7 +117,7 @@ def widen(
 ) -> Wider:
     """A copy of the network with `more` units in the named groups: the same outputs while they sleep, or always."""
     layout = Layout.of(network.coupling, more)
-    graph = copy.deepcopy(network.graph)
+    graph = on_device(copy.deepcopy(network.graph), CPU)
     resize_tensors(graph, network, layout)
     for node in graph.graph.nodes:
         if node.name in network.coupling.selects:
@@ -128,6 +130,7 @@ def widen(
     origin, inserted = _match(network.coupling, coupling, layout)
     wider = Network(graph, coupling)
     _initialise(wider, network.coupling, layout, generator, quiet=quiet)
+    wider = Network(on_device(graph, network.device), coupling)
     return Wider(network=wider, layout=layout, origin=origin, inserted=inserted)
 
 

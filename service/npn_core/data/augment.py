@@ -53,6 +53,10 @@ class CropFlip:
         top, left = torch.randint(0, 2 * PADDING + 1, (2, n), generator=generator)
         return cls(top=top, left=left, flipped=torch.rand(n, generator=generator) < 0.5)
 
+    def to(self, device: torch.device) -> "CropFlip":
+        """The same for images on `device`."""
+        return CropFlip(top=self.top.to(device), left=self.left.to(device), flipped=self.flipped.to(device))
+
     def of(self, x: Tensor) -> Tensor:
         """Each image of `x` (N,C,H,W) padded by 4 raw zeros, cropped back, and flipped or not.
 
@@ -61,5 +65,5 @@ class CropFlip:
         """
         n, _, height, width = x.shape
         windows = F.pad(x, [PADDING] * 4).unfold(2, height, 1).unfold(3, width, 1)
-        cropped = windows[torch.arange(n), :, self.top, self.left]
+        cropped = windows[torch.arange(n, device=x.device), :, self.top, self.left]
         return torch.where(self.flipped.view(-1, 1, 1, 1), cropped.flip(3), cropped)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from npn_core.device import CPU
 from npn_core.progress import DatasetInfo
 from npn_core.report import AppliedPreprocessing
 
@@ -30,6 +31,11 @@ class Batch:
         """Number of samples."""
         return len(self.index)
 
+    def to(self, device: torch.device) -> "Batch":
+        """The same on `device`."""
+        x = tuple(one.to(device) for one in self.x)
+        return Batch(x=x, y=None if self.y is None else self.y.to(device), index=self.index.to(device))
+
     @property
     def target(self) -> Tensor:
         """y, for those who know that the dataset has one (`check_target`)."""
@@ -45,6 +51,7 @@ class TestData:
     test: Split
     info: DatasetInfo
     preprocessing: AppliedPreprocessing
+    device: torch.device = CPU
 
     __test__ = False  # to pytest the name looks like a test
 
@@ -54,7 +61,7 @@ class TestData:
 
     def batches(self, chunk: int = CHUNK) -> Iterator[Batch]:
         """All samples in order, `chunk` at a time."""
-        return _in_order(self.test, Standardiser(self.preprocessing, self.info), chunk)
+        return _in_order(self.test, self.preprocessing, self.info, chunk, self.device)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +69,7 @@ class Data:
     """The training and validation splits.  The test split is `load_test`'s.
 
     The training samples are standardised once, not batch by batch, where that takes less than `memory` bytes.
+    Batches come on `device`, wherever the samples are stored.
     """
 
     train: Split
@@ -69,6 +77,7 @@ class Data:
     info: DatasetInfo
     preprocessing: AppliedPreprocessing
     memory: int = MEMORY_BYTES
+    device: torch.device = CPU
     _kept: list[tuple[Tensor, ...]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def batches(
@@ -81,9 +90,10 @@ class Data:
         `check_augment` does.
         """
         image = None if augment == "none" else image_input(self.info)
-        standardise = Standardiser(self.preprocessing, self.info)
+        place = self.train.device
+        standardise = Standardiser(self.preprocessing, self.info, place)
         kept = self._standardised(standardise) if image is None else None
-        order = torch.randperm(len(self.train), generator=generator)
+        order = torch.randperm(len(self.train), generator=generator).to(place)
         steps = steps_per_epoch(len(order), batch_size)
         for step in range(steps):
             end = (step + 1) * batch_size if step + 1 < steps else len(order)
@@ -97,17 +107,18 @@ class Data:
             else:
                 raw = [one[where] for one in self.train.x]
                 if image is not None and crop is not None:
-                    raw[image] = crop.of(raw[image])
+                    raw[image] = crop.to(place).of(raw[image])
                 x = standardise(tuple(raw))
-            yield Batch(x=x, y=None if self.train.y is None else _target(self.train.y[where]), index=index)
+            y = None if self.train.y is None else _target(self.train.y[where])
+            yield Batch(x=x, y=y, index=index).to(self.device)
 
     def training_batches(self, chunk: int = CHUNK) -> Iterator[Batch]:
         """The training split in order, not augmented, `chunk` at a time: for what a teacher says of it."""
-        return _in_order(self.train, Standardiser(self.preprocessing, self.info), chunk)
+        return _in_order(self.train, self.preprocessing, self.info, chunk, self.device)
 
     def validation_batches(self, chunk: int = CHUNK) -> Iterator[Batch]:
         """The validation split in order, `chunk` at a time."""
-        return _in_order(self.validation, Standardiser(self.preprocessing, self.info), chunk)
+        return _in_order(self.validation, self.preprocessing, self.info, chunk, self.device)
 
     def _standardised(self, standardise: Standardiser) -> tuple[Tensor, ...] | None:
         """The stored samples standardised, the first time and then kept; None where that takes too much."""
@@ -124,9 +135,12 @@ def steps_per_epoch(samples: int, batch_size: int) -> int:
     return max(1, whole + (rest > 1))
 
 
-def _in_order(split: Split, standardise: Standardiser, chunk: int) -> Iterator[Batch]:
+def _in_order(
+    split: Split, preprocessing: AppliedPreprocessing, info: DatasetInfo, chunk: int, device: torch.device
+) -> Iterator[Batch]:
+    standardise = Standardiser(preprocessing, info, split.device)
     for index, x, y in split.chunks(chunk):
-        yield Batch(x=standardise(x), y=None if y is None else _target(y), index=index)
+        yield Batch(x=standardise(x), y=None if y is None else _target(y), index=index).to(device)
 
 
 def _target(y: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from npn_core.config import Preprocessing
+from npn_core.device import CPU
 from npn_core.progress import DatasetInfo
 from npn_core.report import AppliedPreprocessing
 
@@ -61,30 +62,39 @@ def load_dataset(
     inputs: Sequence[str] = (),
     uploaded_trained: bool = False,
     room: Room | None = None,
+    device: torch.device = CPU,
 ) -> Data:
     """Read and split the training data; the test samples are not read.
 
     Without x_val a tenth of the training samples, drawn with `seed`, is held out.  Means and deviations are
-    those of the training part.  `inputs` are the network's, in its order, as for `arrange_inputs`.  Raises
-    InvalidInput as `inspect_dataset` and `check_preprocessing` do, on NaN or infinities, and where `room` has
-    no place for so much; OSError where the disk is full.
+    those of the training part.  `inputs` are the network's, in its order, as for `arrange_inputs`.  Batches come on
+    `device`, and the samples lie there, too, where `room` holds them in memory.  Raises InvalidInput as
+    `inspect_dataset` and `check_preprocessing` do, on NaN or infinities, and where `room` has no place for so much;
+    OSError where the disk is full.
     """
     room = room or Room()
     archive = open_archive(path)
     info, contents = examine(archive, layout)
     info = arrange_inputs(info, inputs)
     check_preprocessing(preprocessing, info, uploaded_trained=uploaded_trained)
-    read = SplitReader(archive, contents, info, layout, room)
+    read = SplitReader(archive, contents, info, layout, room, device)
     train = read("train")
     if "val" in contents.splits:
         validation = read("val")
     else:
-        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed)).to(train.device)
         held = held_out(len(train))
         validation = replace(train, rows=order[:held].sort().values)
         train = replace(train, rows=order[held:].sort().values)
     applied = resolve(preprocessing, train, info)
-    return Data(train=train, validation=validation, info=info, preprocessing=applied, memory=room.memory)
+    return Data(
+        train=train,
+        validation=validation,
+        info=info,
+        preprocessing=applied,
+        memory=room.memory,
+        device=device,
+    )
 
 
 def load_test(
@@ -94,24 +104,32 @@ def load_test(
     preprocessing: AppliedPreprocessing,
     inputs: Sequence[str] = (),
     room: Room | None = None,
+    device: torch.device = CPU,
 ) -> TestData:
     """The test split, preprocessed as the training data were.  To be called once, when nothing is left to decide."""
     archive = open_archive(path)
     info, contents = examine(archive, layout)
     info = arrange_inputs(info, inputs)
-    test = SplitReader(archive, contents, info, layout, room or Room())("test")
-    return TestData(test=test, info=info, preprocessing=preprocessing)
+    test = SplitReader(archive, contents, info, layout, room or Room(), device)("test")
+    return TestData(test=test, info=info, preprocessing=preprocessing, device=device)
 
 
 class SplitReader:
-    """Reads splits block by block into what `room` gives for the whole dataset."""
+    """Reads splits block by block into what `room` gives for the whole dataset; on `device` if that is memory."""
 
     def __init__(
-        self, archive: Archive, contents: Contents, info: DatasetInfo, layout: str, room: Room
+        self,
+        archive: Archive,
+        contents: Contents,
+        info: DatasetInfo,
+        layout: str,
+        room: Room,
+        device: torch.device = CPU,
     ) -> None:
         self._archive, self._contents, self._info, self._layout = archive, contents, info, layout
-        samples = sum(contents.samples.values())
-        self._allocate = room.allocator(samples * _sample_bytes(info))
+        needed = sum(contents.samples.values()) * _sample_bytes(info)
+        self._allocate = room.allocator(needed)
+        self._device = device if needed <= room.memory else CPU
 
     def __call__(self, split: str) -> Split:
         """The split, raw; raises InvalidInput where numbers are not finite."""
@@ -121,8 +139,9 @@ class SplitReader:
             self._fill(names[one.name], (samples, *one.shape), _STORED[one.dtype]) for one in info.inputs
         )
         if info.target == "none":
-            return Split(x=x, y=None)
-        return Split(x=x, y=self._fill(f"y_{split}", (samples, *info.target_shape), target_dtype(info)))
+            return Split(x=x, y=None).to(self._device)
+        y = self._fill(f"y_{split}", (samples, *info.target_shape), target_dtype(info))
+        return Split(x=x, y=y).to(self._device)
 
     def _fill(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         whole = self._allocate(shape, dtype)

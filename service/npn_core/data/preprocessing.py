@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from npn_core.config import Preprocessing
+from npn_core.device import CPU
 from npn_core.errors import InvalidInput
 from npn_core.progress import DatasetInfo
 from npn_core.report import AppliedPreprocessing
@@ -79,11 +80,12 @@ def resolve(preprocessing: Preprocessing, train: Split, info: DatasetInfo) -> Ap
 class Standardiser:
     """(x * scale - mean) / std in float32 as x * factor + offset: one multiplication and one addition."""
 
-    def __init__(self, applied: AppliedPreprocessing, info: DatasetInfo) -> None:
+    def __init__(self, applied: AppliedPreprocessing, info: DatasetInfo, device: torch.device = CPU) -> None:
         self._pixels = frozenset(pixel_inputs(info))
         mean, std = (torch.tensor(values, dtype=torch.float64) for values in (applied.mean, applied.std))
-        self._factor, self._offset = (applied.scale / std).float(), (-mean / std).float()
-        self._identity = bool((self._factor == 1).all()) and bool((self._offset == 0).all())
+        factor, offset = (applied.scale / std).float(), (-mean / std).float()
+        self._identity = bool((factor == 1).all()) and bool((offset == 0).all())
+        self._factor, self._offset = factor.to(device), offset.to(device)
 
     def added_bytes(self, x: tuple[Tensor, ...]) -> int:
         """Memory that the standardised inputs take beside `x`."""
@@ -116,7 +118,7 @@ def _moments(train: Split, position: int, channels: int) -> tuple[list[float], l
     counts = torch.zeros(channels, 256, dtype=torch.int64)
     for _, x, _ in train.chunks():
         for channel, values in enumerate(x[position].reshape(len(x[position]), channels, -1).unbind(1)):
-            counts[channel] += torch.bincount(values.reshape(-1), minlength=256)
+            counts[channel] += torch.bincount(values.reshape(-1), minlength=256).cpu()
     levels = torch.arange(256, dtype=torch.float64) / 255
     mean, std = [], []
     for share in counts.double() / counts.sum(1, keepdim=True):

@@ -26,6 +26,19 @@ class Split:
         """Number of samples."""
         return len(self.x[0]) if self.rows is None else len(self.rows)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the samples are stored."""
+        return self.x[0].device
+
+    def to(self, device: torch.device) -> "Split":
+        """The same, stored on `device`."""
+        return Split(
+            x=tuple(one.to(device) for one in self.x),
+            y=None if self.y is None else self.y.to(device),
+            rows=None if self.rows is None else self.rows.to(device),
+        )
+
     def where(self, index: Tensor | slice) -> Tensor | slice:
         """Where in the stored tensors the samples at these positions of the split are."""
         return index if self.rows is None else self.rows[index]
@@ -41,4 +54,4 @@ class Split:
         step = max(1, min(chunk, CHUNK_BYTES // sample))
         for start in range(0, len(self), step):
             end = min(start + step, len(self))
-            yield torch.arange(start, end), *self.take(slice(start, end))
+            yield torch.arange(start, end, device=self.device), *self.take(slice(start, end))

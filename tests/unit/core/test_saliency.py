@@ -32,7 +32,9 @@ def test_gate_gradients_are_those_of_autograd(share: float) -> None:
 
     runner = Sliced(net, cross_entropy)
     evaluation = runner.differentiate(x, y, net.active(mask), Noise(generator=Generator()))
-    torch.testing.assert_close(gate_gradients(net, evaluation.updates), expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(
+        gate_gradients(net, net.active(mask), evaluation.updates), expected, rtol=0, atol=1e-10
+    )
 
 
 def test_saliency_adds_squares() -> None:
