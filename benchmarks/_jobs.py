@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from npn_core.config import Budget, Expansion, Model, Training
 from npn_core.pipeline import CompressJob, Outcome, compress
 
@@ -18,6 +20,7 @@ def run_job(
     *,
     expansion: Expansion | None = None,
     say: bool = False,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Costs, accuracies, seconds and speeds of a job, data reading and export included."""
     with tempfile.TemporaryDirectory() as folder:
@@ -29,6 +32,7 @@ def run_job(
             training=training,
             expansion=expansion,
             output=Path(folder),
+            device=torch.device(device),
         )
         started = time.perf_counter()
         outcome = _finish(job, say)

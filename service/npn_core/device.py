@@ -17,6 +17,17 @@ def device_of(module: nn.Module) -> torch.device:
     return next((parameter.device for parameter in module.parameters()), CPU)
 
 
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """Convolutions and products in bfloat16, where that is faster: on CUDA.
+
+    Weights, their gradients and statistics stay in float32, and bfloat16 has float32's range: no loss is scaled
+    (Kalamkar et al., "A Study of BFLOAT16 for Deep Learning Training", arXiv:1905.12322).
+    """
+    return torch.autocast(
+        device.type if device.type == "cuda" else "cpu", torch.bfloat16, device.type == "cuda"
+    )
+
+
 def name_of(device: torch.device) -> str:
     """What a person calls it."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

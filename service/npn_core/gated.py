@@ -7,12 +7,13 @@ costs nothing.  Both give the same numbers to rounding; `Masked` is the referenc
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, fx, nn
 
-from .device import device_of
+from .device import CPU, device_of, mixed_precision
 from .graph import Shape, module_of, tensor_names
 from .groups import Active, Coupling
 from .kernels import Kernel, draw, kernel_of
@@ -45,7 +46,7 @@ class Noise:
     generator: Generator
     drawn: dict[str, Tensor] = field(default_factory=dict)
 
-    def keep(self, node: str, shape: tuple[int, ...], p: float, device: torch.device) -> Tensor:
+    def keep(self, node: str, shape: tuple[int, ...], p: float, device: torch.device = CPU) -> Tensor:
         """0 or 1/(1-p) per entry of `shape`, on `device`."""
         if node not in self.drawn:
             keep = (torch.rand(shape, generator=self.generator) >= p).to(device)
@@ -100,6 +101,11 @@ class Network:
             None,
         )
 
+    @cached_property
+    def statistics(self) -> dict[str, Tensor]:
+        """The buffers that a pass moves: BatchNorm's running means and variances."""
+        return {name: buffer for name, buffer in self.buffers.items() if buffer.is_floating_point()}
+
     @property
     def normed(self) -> bool:
         """Whether it has BatchNorm with running statistics."""
@@ -118,8 +124,29 @@ class Network:
             for name, tensor in (self.parameters | self.buffers).items()
         }
 
+    def taking_part(self, name: str, active: Active) -> Tensor | None:
+        """1 where an entry of the tensor called `name` belongs to active units alone and 0 elsewhere, in its shape.
+
+        None where no units have to do with it.
+        """
+        tensor, part = (self.parameters | self.buffers)[name], None
+        for dim, axis in enumerate(self.dims[name]):
+            if axis is not None:
+                live = active.gates(self.device)[axis].view(
+                    [-1 if d == dim else 1 for d in range(tensor.dim())]
+                )
+                part = live.expand_as(tensor) if part is None else part * live
+        return None if part is None else part.to(tensor.dtype).contiguous()
+
     def run(self, x: tuple[Tensor, ...], one: Pass) -> tuple[Tensor, ...]:
         """The network's outputs, each (N, ...), for its inputs, each (N, *input shape)."""
+        if one.noise is None:
+            return self._run(x, one)
+        with mixed_precision(self.device):
+            outputs = self._run(x, one)
+        return tuple(o.float() if o.dtype is torch.bfloat16 else o for o in outputs)
+
+    def _run(self, x: tuple[Tensor, ...], one: Pass) -> tuple[Tensor, ...]:
         values: dict[str, Any] = dict(
             zip(self._inputs, (self._arrange(part, one) for part in x), strict=True)
         )

@@ -145,6 +145,7 @@ class Active:
     _index: dict[int, Tensor | None] = field(default_factory=dict)
     _picked: dict[str, Tensor | None] = field(default_factory=dict)
     _sent: dict[tuple[int | str, torch.device], Tensor] = field(default_factory=dict)
+    _gates: dict[torch.device, tuple[Tensor, ...]] = field(default_factory=dict)
 
     def index(self, axis: int | None) -> Tensor | None:
         """The live positions (n,) int64 of an axis; None for all."""
@@ -179,6 +180,14 @@ class Active:
             self._sent[key, device] = index.to(device)
         return self._sent[key, device]
 
+    def gates(self, device: torch.device) -> tuple[Tensor, ...]:
+        """Of each axis 1 where a position is live and 0 elsewhere: (n,) float32 on `device`."""
+        if device not in self._gates:
+            axes = self.coupling.axes
+            live = self.alive.float()[torch.cat(axes)].to(device)  # sent at once
+            self._gates[device] = torch.split(live, [len(axis) for axis in axes])
+        return self._gates[device]
+
     def picked(self, node: str) -> Tensor | None:
         """Which live positions of what a selection reads it keeps; None for all."""
         if node not in self._picked:
@@ -189,7 +198,7 @@ class Active:
             self._picked[node] = None if bool(live.all()) else live.nonzero().flatten()
         return self._picked[node]
 
-    @property
+    @cached_property
     def whole(self) -> bool:
         """Whether nothing sleeps."""
         return bool(self.alive.all())

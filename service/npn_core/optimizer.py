@@ -32,11 +32,15 @@ CLIP = 3.0  # of a gate's gradient, in root mean squares over all gates
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Update:
-    """One gradient: of the slice of parameter `name` at `indices`."""
+    """One gradient: of the slice of parameter `name` at `indices`.
+
+    `part`, of that slice's shape, is 1 for the entries that take part in the step and 0 for others; None: all do.
+    """
 
     name: str
     indices: Indices
     gradient: Tensor
+    part: Tensor | None = None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -64,12 +68,19 @@ class SlicedOptimizer(ABC):
         full = (self.parameters, *self.moments.values())
         with torch.no_grad():
             slices = [[take(tensors[u.name], u.indices) for u in updates] for tensors in full]
+            masked = [at for at, u in enumerate(updates) if u.part is not None]
+            part = [u.part for u in updates if u.part is not None]
+            before = [torch._foreach_mul([one[at] for at in masked], 1.0) for one in slices if masked]
             # the fused kernels walk the memory: a channels-last gradient must take its weight's layout
             self._move(slices[0], [u.gradient.contiguous() for u in updates], slices[1:], lr)
-            for tensors, parts in zip(full, slices, strict=True):
-                for u, part in zip(updates, parts, strict=True):
+            for one, old in zip(slices, before, strict=bool(masked)):
+                moved = [one[at] for at in masked]
+                torch._foreach_lerp_(old, moved, part)
+                torch._foreach_copy_(moved, old)
+            for tensors, values in zip(full, slices, strict=True):
+                for u, value in zip(updates, values, strict=True):
                     if any(index is not None for index in u.indices):
-                        put(tensors[u.name], u.indices, part)
+                        put(tensors[u.name], u.indices, value)
 
     @abstractmethod
     def _move(

@@ -47,8 +47,11 @@ def per_unit(
         for dim, axis in enumerate(network.dims[update.name]):
             if axis is None or (update.name, dim) not in coupling.readers:
                 continue
-            weight = take(network.parameters[update.name].detach(), update.indices)
-            found.append(measure(weight, update.gradient).transpose(0, dim).flatten(1).sum(dim=1))
+            measured = measure(
+                take(network.parameters[update.name].detach(), update.indices), update.gradient
+            )
+            others = [d for d in range(measured.dim()) if d != dim]
+            found.append(measured.sum(dim=others) if others else measured)
             index = active.index(axis)
             places.append(coupling.axes[axis] if index is None else coupling.axes[axis][index])
     sums = torch.zeros(coupling.size, dtype=torch.float64)

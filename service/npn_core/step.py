@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -107,12 +107,14 @@ class Masked(Sliced):
     """Computes everything and multiplies the consumers' input weights by the gates."""
 
     def tensors(self, active: Active) -> dict[str, Tensor]:
-        """Full-width gated parameters; copies of the buffers, because all of their entries move."""
+        """Full-width gated parameters; copies of the statistics, because all of their entries move."""
         network = self.network
         parameters = {
             name: self.gate(name, tensor.detach(), active) for name, tensor in network.parameters.items()
         }
-        return parameters | {name: tensor.clone() for name, tensor in network.buffers.items()}
+        statistics = network.statistics
+        copies = torch._foreach_mul(list(statistics.values()), 1.0) if statistics else []
+        return parameters | network.buffers | dict(zip(statistics, copies, strict=True))
 
     def pass_(
         self, active: Active, tensors: dict[str, Tensor], noise: Noise | None, *, update_stats: bool
@@ -126,20 +128,32 @@ class Masked(Sliced):
         loss, gradients = self.backward(x, y, active, noise, update_stats=True)
         whole = self.evaluation(loss, gradients, network.everything)
         slopes = gate_gradients(network, network.everything, whole.updates, z)
-        return self.evaluation(loss, gradients, active), slopes
+        if active.whole:
+            return whole, slopes
+        updates = [replace(u, part=network.taking_part(u.name, active)) for u in whole.updates]
+        return replace(whole, updates=updates), slopes
 
     def gate(self, name: str, tensor: Tensor, active: Active) -> Tensor:
         """The tensor times the gates of the units that a layer reads along it."""
-        dims = self.network.dims[name]
-        for dim, index in enumerate(active.indices(dims, tensor.device)):
-            if index is not None and (name, dim) in self.network.coupling.readers:
-                z = tensor.new_zeros(tensor.shape[dim]).index_fill_(0, index, 1)
+        for dim, axis in enumerate(self.network.dims[name]):
+            if axis is not None and (name, dim) in self.network.coupling.readers and not active.whole:
+                z = active.gates(tensor.device)[axis].to(tensor.dtype)
                 tensor = tensor * z.view([-1 if d == dim else 1 for d in range(tensor.dim())])
         return tensor
 
     def cut(self, value: Tensor, indices: Indices) -> Tensor:
-        """The active slice of a full-width gradient or buffer."""
+        """The active slice of a full-width gradient."""
         return take(value, indices)
+
+    def store(self, tensors: dict[str, Tensor], active: Active) -> None:
+        """Of the active units the statistics that the pass has moved, and count the batch."""
+        network = self.network
+        for name, own in network.statistics.items():
+            part = network.taking_part(name, active)
+            own.copy_(tensors[name]) if part is None else own.lerp_(tensors[name], part)
+        for name, buffer in network.buffers.items():
+            if name.endswith(BATCHES_TRACKED):
+                buffer += 1
 
 
 def gated_outputs(network: Network, x: Inputs, active: Active) -> tuple[Tensor, ...]:

@@ -17,6 +17,7 @@ from npn_core.estimators import ESTIMATORS
 from npn_core.gated import Network, Noise
 from npn_core.gates import Gates, sample
 from npn_core.groups import Coupling
+from npn_core.optimizer import OPTIMIZERS
 from npn_core.step import GateStep, Masked, Sliced, gate_step
 
 K = 1.7
@@ -176,18 +177,29 @@ def test_what_straight_through_says_and_by_how_much_it_errs() -> None:
     assert float((in_phi - truth).norm() / truth.norm()) == pytest.approx(0.47, abs=0.02)
 
 
-def test_slopes_come_with_the_gradients_of_the_active_weights() -> None:
-    """The training pass that finds them is the one of the open units: gradients and statistics are the same."""
+@pytest.mark.parametrize("kind", ["adam", "sgd"])
+def test_slopes_come_with_a_step_of_the_active_weights(kind: str) -> None:
+    """The training pass that finds them moves what one of the open units alone does: all else stays, moments too."""
     u = spread([0.5, 0.6, 0.2, 0.1, 0.9], 0.5)
     net, alone = tiny_network(), tiny_network()
     found = step(Sliced(net, cross_entropy), gates(), "straight-through", u).evaluation
     b, _ = sample(u, K * PHI)
     plain = Sliced(alone, cross_entropy).differentiate(*tiny_batch(), alone.active(b), same_noise())
     assert found.loss == pytest.approx(plain.loss, abs=1e-10)
-    for one, other in zip(found.updates, plain.updates, strict=True):
-        torch.testing.assert_close(one.gradient, other.gradient, rtol=0, atol=1e-10)
     for name, buffer in net.buffers.items():
         torch.testing.assert_close(buffer, alone.buffers[name], rtol=0, atol=1e-10, msg=name)
+    one, other = (OPTIMIZERS[kind](parameters=n.parameters, weight_decay=0.1) for n in (net, alone))
+    for optimizer, evaluation in ((one, found), (other, plain)):
+        for moments in optimizer.moments.values():
+            for moment in moments.values():
+                moment.fill_(0.5)
+        optimizer.step(evaluation.updates, 0.1)
+    for name in net.parameters:
+        torch.testing.assert_close(net.parameters[name], alone.parameters[name], rtol=0, atol=1e-10, msg=name)
+        for moment in one.moments:
+            torch.testing.assert_close(
+                one.moments[moment][name], other.moments[moment][name], rtol=0, atol=1e-10
+            )
 
 
 def test_gates_that_nobody_looks_at_cost_nothing() -> None:
