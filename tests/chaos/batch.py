@@ -118,12 +118,13 @@ def follow(cluster: Cluster, jobs: Sequence[Job], kills: Kills, *, seconds: floa
     return list(jobs)
 
 
-def wait_for(cluster: Cluster, place: str, job: Job) -> Line:
-    """The line of the log that says that the job has come there."""
+def wait_for(cluster: Cluster, place: str, job: Job, attempt: int | None = None) -> Line:
+    """The line of the log that says that the job, or this attempt of it, has come there."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         for line in cluster.lines():
-            if line.job == job.name and is_at(line, place):
+            own = line.job == job.name if attempt is None else line.attempt == (job.name, attempt)
+            if own and is_at(line, place):
                 return line
         time.sleep(0.002)
     raise AssertionError(f"{job.name} never came to {place}")
