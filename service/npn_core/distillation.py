@@ -10,17 +10,18 @@ from .data import Batch, Data
 from .gated import Network
 from .objective import Objective, Outputs
 from .progress import Metric
+from .schedule import Rates
 
 TEMPERATURE = 2.0
 OWN_TEACHER_SHARE = 0.5  # stage 1 has a fifth to a half of the epochs: its pupil may outgrow such a teacher
 CACHE_BYTES = 1 << 30
 
 
-def share_of(training: Training, *, trained: bool, metrics: tuple[Metric, ...]) -> float:
+def share_of(training: Training, rates: Rates, *, trained: bool, metrics: tuple[Metric, ...]) -> float:
     """How much of stage 3's targets the dense network says, 0 to 1.
 
     What the job says; else all where the network came trained, OWN_TEACHER_SHARE where stage 1 trained it to tell
-    classes apart (`metrics` of its validation), and nothing where it did not.
+    classes apart (`metrics` of its validation) and let its rate fall, and nothing where it did not.
     """
     if training.loss == "distill":
         return 1.0
@@ -29,7 +30,7 @@ def share_of(training: Training, *, trained: bool, metrics: tuple[Metric, ...]) 
     if trained:
         return 1.0
     tells_classes = any(metric.name == "validation_accuracy" for metric in metrics)
-    return OWN_TEACHER_SHARE if tells_classes else 0.0
+    return OWN_TEACHER_SHARE if rates.teaches and tells_classes else 0.0
 
 
 class Teacher:

@@ -12,6 +12,7 @@ K_HOLD = 0.5  # the share of stage 2 in which k stays at its start, while units 
 
 # Shares of all epochs.  Gates are noise to the weights: stage 2 is as short as the way to the budget allows.
 UNTIL_HARDENED = 0.5
+DENSE_SHORTEST = 0.1
 PLASTIC_PER_HALVING = 0.1
 PLASTIC_LONGEST = 0.3
 PLASTIC_EPOCHS = 2  # at least, where that leaves one to stage 1: small datasets have few steps in an epoch
@@ -21,12 +22,19 @@ PLASTIC_EPOCHS = 2  # at least, where that leaves one to stage 1: small datasets
 class Rates:
     """Learning rates of the weights by stage, as factors of `lr`: half a cosine in stages 1 and 3, constant in stage 2.
 
-    Stage 1 begins at `lr` and ends lower, for a better teacher; stage 3 ends at 0.
+    Stage 1 begins at `lr` and ends at `dense_last`; stage 3 ends at 0.  `until_hardened` is the share of all epochs
+    that stages 1 and 2 have.
     """
 
+    until_hardened: float = UNTIL_HARDENED
     dense_last: float
     plastic: float
     fine_tune: float
+
+    @property
+    def teaches(self) -> bool:
+        """Whether the dense network is to become a teacher: then its rate falls in stage 1."""
+        return self.dense_last < 1
 
     def dense(self, progress: float) -> float:
         """At `progress` in [0, 1] of stage 1."""
@@ -43,6 +51,14 @@ RATES: Mapping[str, Rates] = MappingProxyType(
         "sgd": Rates(dense_last=0.01, plastic=0.2, fine_tune=0.5),
     }
 )
+EARLY = Rates(until_hardened=0.3, dense_last=1.0, plastic=0.2, fine_tune=1.0)
+"""SGD on a new network.  What its compact network comes to goes with its own way down from a large rate, and a dense
+network that has had no such way is no teacher: by measurement, docs/results.md."""
+
+
+def rates_of(optimizer: str, dense_counts: bool) -> Rates:
+    """Those of an optimizer; `dense_counts`: the dense network came trained, grows, or is the measure of others."""
+    return EARLY if optimizer == "sgd" and not dense_counts else RATES[optimizer]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,19 +72,30 @@ class Schedule:
     k_end: float
 
     @classmethod
-    def of(cls, epochs: int, k: KSchedule, halvings: float, *, dense_first: bool = False) -> "Schedule":
+    def of(
+        cls,
+        epochs: int,
+        k: KSchedule,
+        halvings: float,
+        rates: Rates = RATES["adam"],
+        *,
+        dense_first: bool = False,
+    ) -> "Schedule":
         """Fractions of `k`, or the method's, rounded to whole epochs.
 
         `halvings`: how often the budget halves the cost of the whole network, log2(cost / limit).  `dense_first`:
         stage 1 has all `epochs`, and what the others have comes after them.
         """
-        dense, plastic = _fractions(k, halvings)
+        dense, plastic = _fractions(k, halvings, rates.until_hardened)
         if dense_first:
             hardened = epochs + max(1, round(epochs * plastic))
             last = hardened + max(1, round(epochs * (1 - dense - plastic)))
             return cls(epochs=last, dense=epochs, plastic=hardened, k_start=k.start, k_end=k.end)
         hardened = round(epochs * (dense + plastic))
         begin = round(epochs * dense)
+        if k.plastic_fraction is None and k.dense_fraction is None:
+            hardened = max(hardened, min(2, epochs - 1))
+            begin = max(begin, min(1, hardened - 1))
         if k.plastic_fraction is None:
             shortest = PLASTIC_EPOCHS if k.dense_fraction is None and hardened > PLASTIC_EPOCHS else 1
             begin = max(0, min(begin, hardened - shortest))
@@ -105,13 +132,16 @@ class Schedule:
         return 1.0 if self.k_start == self.k_end else self.k_start / k
 
 
-def _fractions(k: KSchedule, halvings: float) -> tuple[float, float]:
+def _fractions(k: KSchedule, halvings: float, until_hardened: float) -> tuple[float, float]:
     """The shares of stages 1 and 2."""
     plastic = k.plastic_fraction
     if plastic is None:
         plastic = min(PLASTIC_PER_HALVING * max(halvings, 1.0), PLASTIC_LONGEST, 1 - (k.dense_fraction or 0))
     dense = k.dense_fraction
-    return max(0.0, UNTIL_HARDENED - plastic) if dense is None else dense, plastic
+    if dense is None:
+        shortest = DENSE_SHORTEST if k.plastic_fraction is None else 0.0
+        dense = max(shortest, until_hardened - plastic)
+    return dense, plastic
 
 
 def half_cosine(progress: float, last: float = 0.0) -> float:

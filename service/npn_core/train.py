@@ -34,7 +34,7 @@ from .pace import check, is_due
 from .progress import Metric, Progress, Stage
 from .pull import first_phi, prices, pull
 from .saliency import Saliency, gate_gradients
-from .schedule import RATES, Schedule
+from .schedule import Schedule, rates_of
 from .state import Hardening, LoopState, Trained
 from .step import Evaluation, GateStep, Sliced, gate_step
 from .surgery import compact, without_gates
@@ -90,14 +90,14 @@ class Trainer:
         self.first = costs.count(awake)
         searched = budget.max_accuracy_drop_points is not None and not trained
         halvings = distance(self.first, budget, expansion)
-        self.schedule = Schedule.of(training.epochs, training.k, halvings, dense_first=searched)
+        self.rates = rates_of(self.training.optimizer, trained or searched or expansion is not None)
+        self.schedule = Schedule.of(training.epochs, training.k, halvings, self.rates, dense_first=searched)
         self.estimator = ESTIMATORS[training.estimator]
         self.steps = steps_per_epoch(len(data.train), training.batch_size)
-        self.rates, self.lr = RATES[self.training.optimizer], self.training.lr or math.nan
+        self.lr = self.training.lr or math.nan
         self.state = LoopState.fresh(network, awake, budget, self.training, self.schedule, self.steps)
         self.teacher: Teacher | None = None
-        self.runner = Sliced(network, objective.loss)
-        self.active = network.active(awake)
+        self.runner, self.active = Sliced(network, objective.loss), network.active(awake)
         self.started, self.past = time.monotonic(), 0  # and the steps of earlier trials
         self.news: tuple[str, ...] = ()  # warnings that no progress has told yet
 
@@ -272,7 +272,7 @@ class Trainer:
         state = self.state
         state.dense = {name: tensor.clone() for name, tensor in self.full.graph.state_dict().items()}
         if self.schedule.dense > 0 or self.trained:
-            state.share = share_of(self.training, trained=self.trained, metrics=state.metrics)
+            state.share = share_of(self.training, self.rates, trained=self.trained, metrics=state.metrics)
         if state.share > 0 and self.teacher is None:
             self.teacher = self.make_teacher()
         if self.training.mask == "learned":

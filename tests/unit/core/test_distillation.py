@@ -15,6 +15,7 @@ from npn_core.distillation import OWN_TEACHER_SHARE, TEMPERATURE, Teacher, pupil
 from npn_core.objective import Objective
 from npn_core.progress import DatasetInfo, Metric
 from npn_core.report import AppliedPreprocessing
+from npn_core.schedule import EARLY, RATES
 
 CLASSIFIER = Objective(kind="cross_entropy", output=0)
 
@@ -38,7 +39,14 @@ def accuracy(value: float) -> tuple[Metric, ...]:
 )
 def test_who_teaches(training: Training, trained: bool, metrics: tuple[Metric, ...], share: float) -> None:
     """What the job says; else a network that came trained all, one of the job's own half; for distill always all."""
-    assert share_of(training, trained=trained, metrics=metrics) == share
+    assert share_of(training, RATES["sgd"], trained=trained, metrics=metrics) == share
+
+
+def test_a_network_whose_rate_never_fell_does_not_teach() -> None:
+    """Unless the job says so."""
+    metrics = accuracy(0.99)
+    assert share_of(Training(), EARLY, trained=False, metrics=metrics) == 0.0
+    assert share_of(Training(distillation=0.5), EARLY, trained=False, metrics=metrics) == 0.5
 
 
 def data(samples: int = 30) -> Data:

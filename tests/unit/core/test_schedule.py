@@ -7,14 +7,15 @@ import pytest
 from npn_core.config import KSchedule
 from npn_core.errors import InvalidInput
 from npn_core.progress import Stage
-from npn_core.schedule import Schedule, half_cosine
+from npn_core.schedule import EARLY, RATES, Rates, Schedule, half_cosine, rates_of
 
 
 @pytest.mark.parametrize("halvings", [-1.0, 0.5, 1.0, 2.5, 6.0])
 @pytest.mark.parametrize("epochs", [1, 2, 3, 4, 5, 10, 20, 57])
-def test_every_epoch_has_its_stage_in_order(epochs: int, halvings: float) -> None:
+@pytest.mark.parametrize("rates", [RATES["adam"], EARLY])
+def test_every_epoch_has_its_stage_in_order(rates: Rates, epochs: int, halvings: float) -> None:
     """Dense, plastic, fine-tune, without going back; from 4 epochs on each has one at least."""
-    schedule = Schedule.of(epochs, KSchedule(), halvings)
+    schedule = Schedule.of(epochs, KSchedule(), halvings, rates)
     stages = [schedule.stage(epoch) for epoch in range(epochs)]
     order = [Stage.DENSE, Stage.PLASTIC, Stage.FINE_TUNE]
     assert stages == sorted(stages, key=order.index)
@@ -38,6 +39,17 @@ def test_stage_2_has_two_epochs_where_stage_1_keeps_one() -> None:
     """However near the budget is: of few epochs on few samples one would be over before a gate has moved."""
     stages = [Schedule.of(epochs, KSchedule(), 0.5).stage_epochs.values() for epochs in (4, 6, 8, 10)]
     assert [tuple(one) for one in stages] == [(1, 1, 2), (1, 2, 3), (2, 2, 4), (3, 2, 5)]
+
+
+def test_sgd_hardens_a_new_network_early() -> None:
+    """A fifth of the epochs for the dense network, whose rate does not fall; a tenth at least for a distant budget."""
+    schedules = [Schedule.of(30, KSchedule(), halvings, EARLY) for halvings in (1.0, 2.0, 3.0)]
+    assert [(one.dense, one.plastic) for one in schedules] == [(6, 9), (3, 9), (3, 12)]
+    assert rates_of("sgd", False) is EARLY
+    assert rates_of("sgd", True) is RATES["sgd"]
+    assert rates_of("adam", False) is RATES["adam"]
+    assert [EARLY.dense(progress) for progress in (0.0, 0.5, 1.0)] == [1.0, 1.0, 1.0]
+    assert [RATES["sgd"].teaches, EARLY.teaches] == [True, False]
 
 
 def test_one_fraction_given() -> None:
