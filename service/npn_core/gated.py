@@ -7,7 +7,6 @@ costs nothing.  Both give the same numbers to rounding; `Masked` is the referenc
 """
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -101,11 +100,6 @@ class Network:
             None,
         )
 
-    @cached_property
-    def statistics(self) -> dict[str, Tensor]:
-        """The buffers that a pass moves: BatchNorm's running means and variances."""
-        return {name: buffer for name, buffer in self.buffers.items() if buffer.is_floating_point()}
-
     @property
     def normed(self) -> bool:
         """Whether it has BatchNorm with running statistics."""
@@ -123,20 +117,6 @@ class Network:
             name: take(tensor.detach(), active.indices(self.dims[name], self.device))
             for name, tensor in (self.parameters | self.buffers).items()
         }
-
-    def taking_part(self, name: str, active: Active) -> Tensor | None:
-        """1 where an entry of the tensor called `name` belongs to active units alone and 0 elsewhere, in its shape.
-
-        None where no units have to do with it.
-        """
-        tensor, part = (self.parameters | self.buffers)[name], None
-        for dim, axis in enumerate(self.dims[name]):
-            if axis is not None:
-                live = active.gates(self.device)[axis].view(
-                    [-1 if d == dim else 1 for d in range(tensor.dim())]
-                )
-                part = live.expand_as(tensor) if part is None else part * live
-        return None if part is None else part.to(tensor.dtype).contiguous()
 
     def run(self, x: tuple[Tensor, ...], one: Pass) -> tuple[Tensor, ...]:
         """The network's outputs, each (N, ...), for its inputs, each (N, *input shape)."""

@@ -145,7 +145,6 @@ class Active:
     _index: dict[int, Tensor | None] = field(default_factory=dict)
     _picked: dict[str, Tensor | None] = field(default_factory=dict)
     _sent: dict[tuple[int | str, torch.device], Tensor] = field(default_factory=dict)
-    _gates: dict[torch.device, tuple[Tensor, ...]] = field(default_factory=dict)
 
     def index(self, axis: int | None) -> Tensor | None:
         """The live positions (n,) int64 of an axis; None for all."""
@@ -180,13 +179,16 @@ class Active:
             self._sent[key, device] = index.to(device)
         return self._sent[key, device]
 
-    def gates(self, device: torch.device) -> tuple[Tensor, ...]:
-        """Of each axis 1 where a position is live and 0 elsewhere: (n,) float32 on `device`."""
-        if device not in self._gates:
-            axes = self.coupling.axes
-            live = self.alive.float()[torch.cat(axes)].to(device)  # sent at once
-            self._gates[device] = torch.split(live, [len(axis) for axis in axes])
-        return self._gates[device]
+    @cached_property
+    def units(self) -> tuple[Tensor, ...]:
+        """Of each axis the units of its live positions, (n,) int64, FIXED among them."""
+        axes = enumerate(self.coupling.axes)
+        return tuple(units if (index := self.index(axis)) is None else units[index] for axis, units in axes)
+
+    def gates_of(self, other: "Active", device: torch.device) -> tuple[Tensor, ...]:
+        """Of each axis, for the live positions, 1 where `other` has them too and 0 elsewhere: (n,) float32."""
+        live = other.alive.float()[torch.cat(self.units)].to(device)  # sent at once
+        return torch.split(live, [len(units) for units in self.units])
 
     def picked(self, node: str) -> Tensor | None:
         """Which live positions of what a selection reads it keeps; None for all."""

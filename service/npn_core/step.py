@@ -14,7 +14,7 @@ from .gates import Gates, logits
 from .groups import Active
 from .optimizer import Update
 from .saliency import gate_gradients
-from .slices import Indices, put, take
+from .slices import put, take
 
 Inputs = tuple[Tensor, ...]
 Loss = Callable[[tuple[Tensor, ...], Any], Tensor]
@@ -73,7 +73,7 @@ class Sliced:
     def evaluation(self, loss: float, gradients: dict[str, Tensor], active: Active) -> Evaluation:
         """With the gradients of the active slices."""
         updates = [
-            Update(name=name, indices=indices, gradient=self.cut(gradient, indices))
+            Update(name=name, indices=indices, gradient=gradient)
             for name, gradient in gradients.items()
             for indices in [active.indices(self.network.dims[name], self.network.device)]
         ]
@@ -89,71 +89,97 @@ class Sliced:
         """The pass that `Network.run` makes."""
         return Pass(active=active, tensors=tensors, noise=noise, update_stats=update_stats)
 
-    def cut(self, value: Tensor, indices: Indices) -> Tensor:
-        """The active slice of a gradient or buffer of the pass: here it is one already."""
-        return value
-
     def store(self, tensors: dict[str, Tensor], active: Active) -> None:
         """Write the active entries of the buffers that the pass has moved back, and count the batch."""
         for name, buffer in self.network.buffers.items():
             indices = active.indices(self.network.dims[name], self.network.device)
-            if name.endswith(BATCHES_TRACKED):
-                buffer += 1
-            else:
-                put(buffer, indices, self.cut(tensors[name], indices))
+            if not name.endswith(BATCHES_TRACKED):
+                put(buffer, indices, tensors[name])
+        self.count()
+
+    def count(self) -> None:
+        """One more batch that the statistics have seen."""
+        tracked = [buffer for name, buffer in self.network.buffers.items() if name.endswith(BATCHES_TRACKED)]
+        if tracked:
+            torch._foreach_add_(tracked, 1)
 
 
 class Masked(Sliced):
-    """Computes everything and multiplies the consumers' input weights by the gates."""
+    """Computes all of `base` and multiplies the consumers' input weights by the gates: the network by default.
+
+    `active` units are some of `base`.
+    """
+
+    def __init__(self, network: Network, loss: Loss, base: Active | None = None) -> None:
+        super().__init__(network, loss)
+        self.base = network.everything if base is None else base
+        self._live: tuple[Active, tuple[Tensor, ...]] | None = None
+
+    def live(self, active: Active) -> tuple[Tensor, ...]:
+        """Of each axis 1 where a position of `base` is active and 0 elsewhere."""
+        if self._live is None or self._live[0] is not active:
+            self._live = active, self.base.gates_of(active, self.network.device)
+        return self._live[1]
 
     def tensors(self, active: Active) -> dict[str, Tensor]:
-        """Full-width gated parameters; copies of the statistics, because all of their entries move."""
-        network = self.network
-        parameters = {
-            name: self.gate(name, tensor.detach(), active) for name, tensor in network.parameters.items()
-        }
-        statistics = network.statistics
-        copies = torch._foreach_mul(list(statistics.values()), 1.0) if statistics else []
-        return parameters | network.buffers | dict(zip(statistics, copies, strict=True))
+        """Gated parameters; copies of the statistics, because all of their entries move."""
+        tensors = self.network.slices(self.base)
+        parameters = {name: self.gate(name, tensors[name], active) for name in self.network.parameters}
+        moving = [name for name in self.network.buffers if tensors[name].is_floating_point()]
+        copies = torch._foreach_mul([tensors[name] for name in moving], 1.0) if moving else []
+        return tensors | parameters | dict(zip(moving, copies, strict=True))
 
     def pass_(
         self, active: Active, tensors: dict[str, Tensor], noise: Noise | None, *, update_stats: bool
     ) -> Pass:
-        """The whole network."""
-        return Pass(active=self.network.everything, tensors=tensors, noise=noise, update_stats=update_stats)
+        """All of `base`."""
+        return Pass(active=self.base, tensors=tensors, noise=noise, update_stats=update_stats)
+
+    def evaluation(self, loss: float, gradients: dict[str, Tensor], active: Active) -> Evaluation:
+        """With the gradients of `base`, of which the active entries take part."""
+        whole = super().evaluation(loss, gradients, self.base)
+        return replace(
+            whole, updates=[replace(u, part=self.part(u.name, u.gradient, active)) for u in whole.updates]
+        )
 
     def slopes(self, x: Inputs, y: Any, z: Tensor, noise: Noise) -> tuple[Evaluation, Tensor]:
-        """A training pass at the gates `z` (G,) bool, and d loss / dz (G,) of all of them, the closed ones too."""
-        network, active = self.network, self.network.active(z)
-        loss, gradients = self.backward(x, y, active, noise, update_stats=True)
-        whole = self.evaluation(loss, gradients, network.everything)
-        slopes = gate_gradients(network, network.everything, whole.updates, z)
-        if active.whole:
-            return whole, slopes
-        updates = [replace(u, part=network.taking_part(u.name, active)) for u in whole.updates]
-        return replace(whole, updates=updates), slopes
+        """A training pass at the gates `z` (G,) bool, and d loss / dz (G,) of all in `base`, the closed ones too."""
+        active = self.network.active(z)
+        evaluation = self.differentiate(x, y, active, noise)
+        return evaluation, gate_gradients(self.network, self.base, evaluation.updates, z)
 
     def gate(self, name: str, tensor: Tensor, active: Active) -> Tensor:
         """The tensor times the gates of the units that a layer reads along it."""
         for dim, axis in enumerate(self.network.dims[name]):
-            if axis is not None and (name, dim) in self.network.coupling.readers and not active.whole:
-                z = active.gates(tensor.device)[axis].to(tensor.dtype)
-                tensor = tensor * z.view([-1 if d == dim else 1 for d in range(tensor.dim())])
+            if axis is not None and (name, dim) in self.network.coupling.readers:
+                tensor = tensor * along(self.live(active)[axis], dim, tensor)
         return tensor
 
-    def cut(self, value: Tensor, indices: Indices) -> Tensor:
-        """The active slice of a full-width gradient."""
-        return take(value, indices)
+    def part(self, name: str, tensor: Tensor, active: Active) -> Tensor | None:
+        """1 where an entry of a slice of the tensor called `name` belongs to active units alone, and 0 elsewhere.
+
+        None where no units have to do with it.
+        """
+        part = None
+        for dim, axis in enumerate(self.network.dims[name]):
+            if axis is not None:
+                live = along(self.live(active)[axis], dim, tensor)
+                part = live.expand_as(tensor) if part is None else part * live
+        return None if part is None else part.contiguous()
 
     def store(self, tensors: dict[str, Tensor], active: Active) -> None:
-        """Of the active units the statistics that the pass has moved, and count the batch."""
-        network = self.network
-        for name, own in network.statistics.items():
-            part = network.taking_part(name, active)
-            own.copy_(tensors[name]) if part is None else own.lerp_(tensors[name], part)
-        for name, buffer in network.buffers.items():
-            if name.endswith(BATCHES_TRACKED):
-                buffer += 1
+        """Write the statistics of the active units that the pass has moved back, and count the batch."""
+        for name, buffer in self.network.buffers.items():
+            if buffer.is_floating_point():
+                moved, part = tensors[name], self.part(name, tensors[name], active)
+                indices = self.base.indices(self.network.dims[name], buffer.device)
+                put(buffer, indices, moved if part is None else take(buffer, indices).lerp(moved, part))
+        self.count()
+
+
+def along(gates: Tensor, dim: int, tensor: Tensor) -> Tensor:
+    """`gates` (n,) in the type of a tensor, to be multiplied with it along `dim`."""
+    return gates.to(tensor.dtype).view([-1 if d == dim else 1 for d in range(tensor.dim())])
 
 
 def gated_outputs(network: Network, x: Inputs, active: Active) -> tuple[Tensor, ...]:
@@ -195,18 +221,20 @@ def gate_step(
     noise: Noise,
     *,
     looks: bool = True,
+    awake: Active | None = None,
 ) -> GateStep:
     """Evaluate the loss at the samples of `u` (rows, G) and estimate its gradient: in phi it is k times that in a.
 
     The weights train at the first.  The others use BatchNorm in the same mode with its running statistics left
     alone, and the same dropout noise; what agrees with the first is not evaluated again.  At k = inf phi has no
-    gradient, and at k = 0 no influence.
+    gradient, and at k = 0 no influence.  `awake` are the gates' own, for those who have them at hand.
     """
     (x, y), network = batch, runner.network
     a = logits(gates.phi, k)
     b, *others = (sample & gates.awake for sample in estimator.samples(u, a))
     if estimator.gradient is None and looks and 0 < k < math.inf:
-        evaluation, slopes = Masked(network, runner.loss).slopes(x, y, b, noise)
+        base = network.active(gates.awake) if awake is None else awake
+        evaluation, slopes = Masked(network, runner.loss, base).slopes(x, y, b, noise)
         return GateStep(evaluation=evaluation, gradient=slopes * gates.awake)
     evaluation = runner.differentiate(x, y, network.active(b), noise)
     if not looks:

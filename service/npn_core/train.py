@@ -300,11 +300,11 @@ class Trainer:
 
     def sampled_step(self, batch: Batch, *, looks: bool = True) -> GateStep:
         """What a draw of the gates tells of a batch, and of themselves where it `looks` at them."""
-        gates, estimator = self.state.gates, self.estimator
-        size = (estimator.rows, len(gates.phi))
-        u = torch.rand(size, generator=self.state.generators.gates, dtype=torch.float64)
-        pair = (batch.x, self.target(batch))
-        return gate_step(self.runner, gates, self.state.k, estimator, pair, u, self.noise(), looks=looks)
+        state, estimator, pair = self.state, self.estimator, (batch.x, self.target(batch))
+        rows, size = estimator.rows, len(state.gates.phi)
+        u = torch.rand(rows, size, generator=state.generators.gates, dtype=torch.float64)
+        draw, noise = (state.gates, state.k, estimator, pair, u), self.noise()
+        return gate_step(self.runner, *draw, noise, looks=looks, awake=self.active)
 
     def move_gates(self, gradient: Tensor, progress: float) -> None:
         """phi follows the loss's `gradient` (G,) and the multipliers' pull; what they come to is looked at at times."""

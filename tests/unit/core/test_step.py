@@ -202,6 +202,31 @@ def test_slopes_come_with_a_step_of_the_active_weights(kind: str) -> None:
             )
 
 
+@pytest.mark.parametrize("kind", ["adam", "sgd"])
+def test_what_hibernates_is_not_computed(kind: str) -> None:
+    """Over the units awake alone a masked step says and does what one over the whole network does."""
+    awake = spread([1, 1, 0, 0, 1], 1).bool()
+    z = awake & spread([1, 0, 1, 1, 1], 1).bool()
+    x, y = tiny_batch()
+    found = []
+    for all_of_it in (True, False):
+        net = tiny_network()
+        runner = Masked(net, cross_entropy, net.everything if all_of_it else net.active(awake))
+        evaluation, slopes = runner.slopes(x, y, z, same_noise())
+        optimizer = OPTIMIZERS[kind](parameters=net.parameters, weight_decay=0.1)
+        optimizer.step(evaluation.updates, 0.1)
+        found.append((evaluation, slopes, net))
+    (whole, slopes, one), (part, of_awake, other) = found
+    assert part.loss == pytest.approx(whole.loss, abs=1e-10)
+    torch.testing.assert_close(of_awake, slopes * awake, rtol=0, atol=1e-10)
+    sizes = [sum(update.gradient.numel() for update in evaluation.updates) for evaluation in (whole, part)]
+    assert sizes[1] < sizes[0]
+    for name, tensor in (one.parameters | one.buffers).items():
+        torch.testing.assert_close(
+            (other.parameters | other.buffers)[name], tensor, rtol=0, atol=1e-10, msg=name
+        )
+
+
 def test_gates_that_nobody_looks_at_cost_nothing() -> None:
     """A step of the weights alone is one evaluation at the same sample, whatever the estimator."""
     u = spread([0.1, 0.6, 0.2, 0.1, 0.9], 0.3)
