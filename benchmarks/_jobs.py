@@ -35,7 +35,7 @@ def run_job(
             device=torch.device(device),
         )
         started = time.perf_counter()
-        outcome = _finish(job, say)
+        outcome, speeds = _finish(job, say)
         seconds = time.perf_counter() - started
         report = json.loads((Path(folder) / "report.json").read_text())
         architecture = json.loads((Path(folder) / "architecture.json").read_text())
@@ -57,19 +57,23 @@ def run_job(
         "latency": report["latency"],
         "onnx": report["onnx"],
         "timings": report["timings"],
+        "samples_per_second": speeds,
     }
 
 
-def _finish(job: CompressJob, say: bool) -> Outcome:
-    run, epoch = compress(job, lambda: False), 0
+def _finish(job: CompressJob, say: bool) -> tuple[Outcome, dict[str, float]]:
+    """How it ended, and samples/s of each stage when that did."""
+    run, epoch, speeds = compress(job, lambda: False), 0, {}
     while True:
         try:
             progress = next(run)
         except StopIteration as end:
             outcome: Outcome = end.value
-            return outcome
-        if say and progress.epoch != epoch:
-            epoch = progress.epoch
+            return outcome, speeds
+        if progress.epoch == epoch:
+            continue
+        epoch, speeds[progress.stage.value] = progress.epoch, progress.samples_per_second
+        if say:
             values = {metric.name: round(metric.value, 4) for metric in progress.metrics}
             costs = {cost.kind: (round(cost.expected), cost.hard) for cost in progress.costs}
             print(time.strftime("%T"), epoch, progress.stage.value, values, costs, flush=True)

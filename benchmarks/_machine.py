@@ -10,13 +10,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def machine() -> dict[str, object]:
-    """Commit (with "+" when the tree differs from it), processor, cores, versions."""
+    """Commit (with "+" when the tree differs from it), processor, cores, GPU, versions."""
     commit = _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain") else "")
     names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
         "commit": commit,
         "cpu": names[0].partition(":")[2].strip() if names else platform.processor(),
         "cores": len(names),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
         "torch": torch.__version__,
     }

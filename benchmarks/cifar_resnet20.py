@@ -2,7 +2,8 @@
 
     python benchmarks/cifar_resnet20.py --dataset ../shared/data/cifar10 --out cifar_resnet20.json
 
-Whole jobs in one process, the defaults of `npn compress resnet20 --max-macs 20M --epochs 30 --augment crop-flip`.
+Whole jobs in one process, the defaults of `npn compress resnet20 --max-macs 20M --epochs 30 --augment crop-flip`; on a
+GPU with `--device cuda`.
 Dense training and a small network from scratch are `cifar_plain.py`'s.  The test split is read once, at the end.
 """
 
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -43,7 +45,8 @@ def main() -> None:
             mask=mask,
         )
         budget = Budget(max_macs=arguments.max_macs)
-        found = run_job(CatalogueModel(name=arguments.model), arguments.dataset, training, budget, say=True)
+        model, device = CatalogueModel(name=arguments.model), arguments.device
+        found = run_job(model, arguments.dataset, training, budget, say=True, device=device)
         results.append({"run": mask, **found})
         save(arguments.out, results)
 
