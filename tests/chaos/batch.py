@@ -35,17 +35,22 @@ PLACES: dict[str, tuple[str, dict[str, str]]] = {
 
 @dataclass
 class Kills:
-    """How many kills of a worker and of a server are still to land at each place."""
+    """How many kills of a worker and of a server are still to land at each place; and what they cost."""
 
     worker: Counter[str]
     server: Counter[str]
     landed: Counter[tuple[str, str]] = field(default_factory=Counter)
     lives: Counter[str] = field(default_factory=Counter)
+    kept: Counter[str] = field(default_factory=Counter)
+    begun: set[tuple[str, int]] = field(default_factory=set)
 
     def see(self, cluster: Cluster, line: Line) -> None:
         """Kill what the line gives a reason to kill."""
         if line.event == "checkpoint.recorded":
             self.lives[line.job] = 0
+            self.kept[line.job] = line.fields["step"]
+        if line.event == "attempt.stage" and line.fields["stage"] != "prepare":
+            self._begins(line)
         for place in (name for name in PLACES if is_at(line, name)):
             if (
                 self.worker[place] > 0
@@ -64,6 +69,12 @@ class Kills:
     def left(self) -> int:
         """Kills that did not land yet."""
         return self.worker.total() + self.server.total()
+
+    def _begins(self, line: Line) -> None:
+        """The first step that an attempt tells of: none is trained again that a recorded checkpoint has."""
+        if line.attempt not in self.begun:
+            self.begun.add(line.attempt)
+            assert line.fields["step"] >= self.kept[line.job], line
 
     def _count(self, wanted: Counter[str], victim: str, place: str) -> None:
         wanted[place] -= 1
