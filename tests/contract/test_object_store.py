@@ -66,13 +66,15 @@ def test_reading_goes_in_chunks_from_an_offset(objects: ObjectStore, tmp_path: P
 
 
 def test_a_missing_key_is_not_found(objects: ObjectStore, tmp_path: Path) -> None:
-    """Reading, stat and local_path say so at once; a folder is no key."""
+    """Reading, stat, links and local_path say so at once; a folder is no key."""
     put(objects, "folder/key", b"x", tmp_path)
     for key in ("nothing", "folder"):
         with pytest.raises(NotFound):
             objects.read(key)
         with pytest.raises(NotFound):
             objects.stat(key)
+        with pytest.raises(NotFound):
+            objects.download_link(key)
         with pytest.raises(NotFound):
             objects.local_path(key)
     with pytest.raises(NotFound):

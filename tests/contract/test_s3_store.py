@@ -193,6 +193,7 @@ def test_a_service_that_is_away(s3: S3Bucket, away: S3Server, tmp_path: Path, tr
         lambda: store.stat("a"),
         lambda: store.read("a"),
         lambda: store.list("jobs/"),
+        lambda: store.download_link("a"),
         lambda: store.incoming({"b": 4}),
         lambda: store.finish("b", 4),
         lambda: store.delete("a"),

@@ -138,7 +138,7 @@ class LocalObjectStore:
 
     def download_link(self, key: str) -> None:
         """A folder has no URLs."""
-        check_key(key)
+        self.stat(key)
 
     def local_path(self, key: str) -> Path:
         """The file that holds `key`."""

@@ -152,7 +152,8 @@ class S3ObjectStore:
         self._abort((key, upload_id) for upload_id in self._multipart.find(key))
 
     def download_link(self, key: str) -> Link:
-        """A URL of the public endpoint."""
+        """A URL of the public endpoint, once the bucket has answered: whoever gets one finds the object there."""
+        self.stat(key)
         return Link(url=self._presign("GET", key, {}), expire_time=datetime.now(UTC) + self._url_lifetime)
 
     def local_path(self, key: str) -> None:

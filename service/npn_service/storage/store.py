@@ -119,7 +119,7 @@ class ObjectStore(Protocol):
         """Make a growing key that has arrived whole a key like others.  Safe to repeat."""
 
     def download_link(self, key: str) -> Link | None:
-        """A short-lived URL of a key; None in a store that has none."""
+        """A short-lived URL of a key; None in a store that has none.  Raises NotFound where there is no such key."""
 
     def local_path(self, key: str) -> Path | None:
         """A local file with the bytes of `key`, for a worker of this host; None where `read` must fetch them."""
