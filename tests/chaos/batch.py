@@ -46,7 +46,7 @@ class Kills:
 
     def see(self, cluster: Cluster, line: Line) -> None:
         """Kill what the line gives a reason to kill."""
-        if line.event == "checkpoint.recorded":
+        if line.event == "checkpoint.recorded" and line.fields["step"] > self.kept[line.job]:
             self.lives[line.job] = 0
             self.kept[line.job] = line.fields["step"]
         if line.event == "attempt.stage" and line.fields["stage"] != "prepare":
