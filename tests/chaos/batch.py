@@ -16,6 +16,8 @@ RESULTS = ("model.safetensors", "architecture.json", "model.pt2")
 # An attempt that dies thrice in a row without a newer checkpoint ends its job, which is not what is tested here.
 SPARED_AFTER = 2
 
+TRAINING = ("dense", "plastic", "fine_tune")
+
 # Where a kill lands: the line of the log that says so, and what it must hold.
 PLACES: dict[str, tuple[str, dict[str, str]]] = {
     "data": ("attempt.fetching", {}),
@@ -40,24 +42,27 @@ class Kills:
     worker: Counter[str]
     server: Counter[str]
     landed: Counter[tuple[str, str]] = field(default_factory=Counter)
-    lives: Counter[str] = field(default_factory=Counter)
+    deaths: Counter[str] = field(default_factory=Counter)  # deaths since the newest checkpoint
+    dying: set[tuple[str, int]] = field(default_factory=set)
     kept: Counter[str] = field(default_factory=Counter)
     begun: set[tuple[str, int]] = field(default_factory=set)
 
     def see(self, cluster: Cluster, line: Line) -> None:
         """Kill what the line gives a reason to kill."""
         if line.event == "checkpoint.recorded" and line.fields["step"] > self.kept[line.job]:
-            self.lives[line.job] = 0
+            self.deaths[line.job] = int(line.attempt in self.dying)
             self.kept[line.job] = line.fields["step"]
-        if line.event == "attempt.stage" and line.fields["stage"] != "prepare":
+        if line.event == "attempt.stage" and line.fields["stage"] in TRAINING:
             self._begins(line)
         for place in (name for name in PLACES if is_at(line, name)):
             if (
                 self.worker[place] > 0
-                and self.lives[line.job] < SPARED_AFTER
+                and self.deaths[line.job] < SPARED_AFTER
+                and line.attempt not in self.dying
                 and cluster.kill_worker(line.attempt)
             ):
-                self.lives[line.job] += 1
+                self.deaths[line.job] += 1
+                self.dying.add(line.attempt)
                 self._count(self.worker, "worker", place)
                 return
             if self.server[place] > 0:
