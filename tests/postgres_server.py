@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import warnings
@@ -18,6 +19,13 @@ from npn_service.jobs.schema import metadata
 
 # Tests need no durability, and many short-lived databases.
 _OPTIONS = {"fsync": "off", "full_page_writes": "off", "max_connections": "200", "shared_buffers": "32MB"}
+_BECOME = """
+import os, pwd, sys
+user = pwd.getpwnam(sys.argv[1])
+os.setgid(user.pw_gid)
+os.setuid(user.pw_uid)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 class PostgresServer:
@@ -50,10 +58,12 @@ class PostgresServer:
         """Listen; returns when it answers."""
         options = [word for name, value in _OPTIONS.items() for word in ("-c", f"{name}={value}")]
         listening = ("-h", "127.0.0.1", "-p", str(self.port), "-k", self.folder)
+        command = [self.programs / "postgres", "-D", self.folder / "data", *listening, *options]
+        # not by Popen's `user`: then it forks with gRPC's threads and handlers, and may never get to execute anything
+        become = [sys.executable, "-c", _BECOME, self._user] if self._user else []
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self.programs / "postgres", "-D", self.folder / "data", *listening, *options],
-                user=self._user,
+                [*become, *command],
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
