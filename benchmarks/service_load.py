@@ -33,7 +33,7 @@ from npn_core.progress import Progress
 from npn_service.jobs.model import Job
 from npn_service.jobs.sql_store import SqlJobStore
 
-sys.path.extend([str(ROOT / "tests"), str(ROOT / "tests/integration")])
+sys.path.append(str(ROOT / "tests"))
 
 from job_samples import create, lease
 from server_process import ServerProcess, launch_server
