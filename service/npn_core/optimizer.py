@@ -169,25 +169,33 @@ class SlicedSgd(SlicedOptimizer):
 
 
 OPTIMIZERS: Mapping[str, type[SlicedOptimizer]] = MappingProxyType({"adam": SlicedAdam, "sgd": SlicedSgd})
-DEFAULTS: Mapping[str, tuple[float, float]] = MappingProxyType({"adam": (1e-3, 0.0), "sgd": (0.1, 5e-4)})
-"""Learning rate and weight decay of each, where a job does not say."""
+LR: Mapping[str, float] = MappingProxyType({"adam": 1e-3, "sgd": 0.1})
+"""Learning rate of each, where a job does not say."""
+SGD_DECAY = 5e-4
+ADAM_DECAY = 1e-4
+"""What a step of Adam at the full rate takes of every weight of a new network, where a job does not say.
+
+A compact network is small enough to be trained for long and large enough to know its training set by heart.
+"""
 
 
 def settled(training: Training, normed: bool, objective: str, *, trained: bool) -> Training:
     """With the optimizer, its learning rate and its weight decay filled in, for a network and an objective.
 
     `normed`: it has BatchNorm, whose weights bear large steps, and then SGD generalises better than Adam;
-    `trained`: it came with weights that such steps would lose.  A rate without an optimizer is Adam's.
+    `trained`: it came with weights that such steps would lose, and as it was regularised before.  A rate without an
+    optimizer is Adam's.
     """
     name = training.optimizer
     if name == "auto":
         bears_sgd = normed and objective == "cross_entropy" and not trained
         name = "sgd" if bears_sgd and training.lr is None else "adam"
-    lr, decay = DEFAULTS[name]
+    lr = LR[name] if training.lr is None else training.lr
+    decay = SGD_DECAY if name == "sgd" else 0.0 if trained else ADAM_DECAY / lr
     return replace(
         training,
         optimizer=name,
-        lr=lr if training.lr is None else training.lr,
+        lr=lr,
         weight_decay=decay if training.weight_decay is None else training.weight_decay,
     )
 
