@@ -1,6 +1,7 @@
 """From what a job names to the lifted graph of its network.  Every network goes the same way: exported, lifted."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import fx, nn
@@ -9,6 +10,7 @@ from .catalogue import build
 from .config import CatalogueModel, Model, ModelFile, Training
 from .coupling import couple
 from .data import arrange_inputs, check_classifier, check_preprocessing, check_target
+from .device import CPU
 from .errors import InvalidInput
 from .exported import read_exported
 from .graph import NORMS, input_names
@@ -42,19 +44,19 @@ class Prepared:
 def prepare(model: Model, info: DatasetInfo, training: Training, *, weights: bool = True) -> Prepared:
     """The network of a job for a dataset; raises InvalidInput where one does not fit the other.
 
-    Without `weights` a catalogue network has none: enough to plan with.
+    Without `weights` a catalogue network has none, and its graph is shared: enough to plan with.
     """
     check_target(info, training.loss)
     trained = isinstance(model, ModelFile) and not training.from_scratch
     check_preprocessing(training.preprocessing, info, uploaded_trained=trained)
-    graph = (
-        _from_file(model, training)
-        if isinstance(model, ModelFile)
-        else _built(model, info, training, weights)
-    )
+    if isinstance(model, ModelFile):
+        graph, coupling = _coupled(_from_file(model, training), info)
+    elif weights:
+        graph, coupling = _coupled(_built(model, info, training.seed), info)
+    else:
+        graph, coupling = _sketch(model.name, tuple(sorted(model.params.items())), info)
     info = arrange_inputs(info, input_names(graph))
     _check_batch_size(graph, training)
-    coupling = couple(graph, info.inputs)
     _check_groups(coupling)
     objective = objective_of(training, output_names(graph.graph.output_node().args[0]))
     check_output(objective, output_nodes(graph)[objective.output].meta["shape"], info)
@@ -85,13 +87,25 @@ def _from_file(model: ModelFile, training: Training) -> fx.GraphModule:
     return graph
 
 
-def _built(model: CatalogueModel, info: DatasetInfo, training: Training, weights: bool) -> fx.GraphModule:
+def _built(model: CatalogueModel, info: DatasetInfo, seed: int, device: torch.device = CPU) -> fx.GraphModule:
     check_classifier(info)
-    with torch.device("cpu" if weights else "meta"):
-        module = build(
-            model.name, model.params, input_shape=info.input_shape, classes=info.classes, seed=training.seed
-        )
+    shape, classes = info.input_shape, info.classes
+    with device:
+        module = build(model.name, model.params, input_shape=shape, classes=classes, seed=seed)
     return with_input_names(lift(export_module(module, info)), ("x",))
+
+
+@lru_cache(maxsize=32)
+def _sketch(
+    name: str, params: tuple[tuple[str, str], ...], info: DatasetInfo
+) -> tuple[fx.GraphModule, Coupling]:
+    """A catalogue network without weights.  Kept: a sweep asks for the same one again and again, and export is slow."""
+    model = CatalogueModel(name=name, params=dict(params))
+    return _coupled(_built(model, info, 0, torch.device("meta")), info)
+
+
+def _coupled(graph: fx.GraphModule, info: DatasetInfo) -> tuple[fx.GraphModule, Coupling]:
+    return graph, couple(graph, arrange_inputs(info, input_names(graph)).inputs)
 
 
 def _check_groups(coupling: Coupling) -> None:
