@@ -7,6 +7,7 @@ takes at once is coalesced: every state change, and progress only where nothing 
 """
 
 import asyncio
+import random
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
@@ -145,7 +146,9 @@ class WatchHub:
             if feed.error is not None:
                 raise feed.error
             try:
-                await asyncio.wait_for(changed.wait(), self._heartbeat_seconds)
+                # each at its own time: those of watchers that began together would hold up every other call
+                silence = self._heartbeat_seconds * random.uniform(0.7, 1.0)  # noqa: S311 - guards no secret
+                await asyncio.wait_for(changed.wait(), silence)
             except TimeoutError:
                 yield None
 
