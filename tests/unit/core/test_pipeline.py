@@ -169,15 +169,15 @@ def test_progress_tells_the_story(job: CompressJob) -> None:
 
 @pytest.mark.parametrize(("gate_lr", "is_told"), [(0.02, False), (1e-6, True)])
 def test_gates_that_do_not_move_are_told_of(job: CompressJob, gate_lr: float, is_told: bool) -> None:
-    """While stage 2 runs, and that it will miss the budget; the estimates' variance is a share, about half or more."""
-    outcome, said = run(replace(job, training=replace(TRAINING, gate_lr=gate_lr)))
+    """While stage 2 runs, and that it will miss the budget; the estimates' variance is a share, most of it."""
+    outcome, said = run(replace(job, training=replace(TRAINING, gate_lr=gate_lr, weight_decay=0.0)))
     plastic = [progress for progress in said if progress.stage is Stage.PLASTIC]
     told = " ".join(progress.warning for progress in plastic)
     assert told.count(STILL_WARNING) == is_told
     assert told.count("not to max_params 3,000") == is_told
     assert " ".join(report_of(job).warnings).startswith(told.strip())
     assert outcome.compact.params <= 3_000
-    assert all(0.4 < group.variance <= 1 for group in plastic[-1].groups)
+    assert all(0.5 < group.variance <= 1 for group in plastic[-1].groups)
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
