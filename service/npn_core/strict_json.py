@@ -13,10 +13,12 @@ import typing
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
+from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_AS_THEY_ARE = {str, int, bool, types.NoneType}
 _NOT_NUMBERS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 
 
@@ -26,8 +28,10 @@ class DocumentError(ValueError):
 
 def to_json(value: object) -> Any:
     """What `json.dumps` takes (no NaN), for a dataclass, enum, mapping, sequence, time or scalar."""
+    if type(value) in _AS_THEY_ARE:
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {name: to_json(getattr(value, name)) for name in _fields_of(type(value))}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, datetime):
@@ -78,22 +82,28 @@ def _read(expected: Any, value: object, at: str, fill: bool) -> object:
 
 def _read_dataclass(expected: type, value: object, at: str, fill: bool) -> object:
     pairs = _require(dict, value, at)
-    types_of = typing.get_type_hints(expected)
-    fields = {field.name: field for field in dataclasses.fields(expected)}
+    fields = _fields_of(expected)
     for key in pairs:
         if key not in fields:
             raise DocumentError(f"{at} has an unknown key {key!r}")
-    for name, field in fields.items():
-        if name not in pairs and not (fill and _has_default(field)):
+    for name, (_, has_default) in fields.items():
+        if name not in pairs and not (fill and has_default):
             raise DocumentError(f"{at} lacks the key {name!r}")
-    values = {name: _read(types_of[name], item, f"{at}.{name}", fill) for name, item in pairs.items()}
+    values = {name: _read(fields[name][0], item, f"{at}.{name}", fill) for name, item in pairs.items()}
     return typing.cast(object, expected(**values))
+
+
+@cache  # the types are resolved once: that is most of the time that reading a document takes
+def _fields_of(of: type) -> Mapping[str, tuple[Any, bool]]:
+    """Type, and whether there is a default, of a dataclass's fields by name."""
+    types_of = typing.get_type_hints(of)
+    return {field.name: (types_of[field.name], _has_default(field)) for field in dataclasses.fields(of)}
 
 
 def _member(members: list[type], value: object, at: str) -> type:
     """The one dataclass of a union that takes the keys of `value`."""
     keys = set(_require(dict, value, at))
-    fitting = [member for member in members if keys and keys <= {f.name for f in dataclasses.fields(member)}]
+    fitting = [member for member in members if keys and keys <= _fields_of(member).keys()]
     if len(fitting) != 1:
         names = " or ".join(member.__name__ for member in members)
         raise DocumentError(f"{at} with the keys {sorted(keys)} is no {names}")
