@@ -25,6 +25,7 @@ _HANDED_ON_PREFIXES: Final = ("LANG", "LC_", "PYTHON")
 _MESSAGE_SECONDS: Final = 5
 _EXIT_SECONDS: Final = 1.0
 _STDERR_BYTES: Final = 4096
+_NICENESS: Final = 10
 
 
 class ChildEnded(Exception):
@@ -41,10 +42,11 @@ class ChildEnded(Exception):
 class Child:
     """One process that runs `target` ("module:function", called with its end of the pipe).
 
+    `niceness` is how far it stands back from the processor: a caller waits for what is not nice.
     The kernel kills it when the thread that made it ends: make it in a thread that lives as long.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, *, niceness: int = _NICENESS) -> None:
         ours, theirs = socket.socketpair()
         timeout = struct.pack("ll", _MESSAGE_SECONDS, 0)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
@@ -53,7 +55,7 @@ class Child:
         command = [sys.executable, "-P", "-m", "npn_service.worker.process"]
         try:
             self._process = subprocess.Popen(  # noqa: S603 - nothing of it comes from a caller
-                [*command, target, str(theirs.fileno()), str(os.getpid())],
+                [*command, target, str(theirs.fileno()), str(os.getpid()), str(niceness)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._stderr,

@@ -136,5 +136,5 @@ class Inspector:
             if self._child is not None:
                 _log.warning("inspector.replaced", cause=cause, stderr=self._child.stderr_tail())
                 self._child.close()
-            self._child = Child(self._target)
+            self._child = Child(self._target, niceness=0)  # a call waits for it
             return self._child

@@ -1,4 +1,4 @@
-"""What every process of the service does first: `python -m npn_service.worker.process TARGET FD PARENT`.
+"""What every process of the service does first: `python -m npn_service.worker.process TARGET FD PARENT NICENESS`.
 
 It sees to it that it never outlives the server nor takes the processor or the memory away from it, imports
 what it needs, says Ready, and calls TARGET ("module:function") with its end of the pipe.
@@ -18,15 +18,14 @@ from typing import Final
 
 from npn_service.worker.messages import Ready
 
-_NICENESS: Final = 10
 _PR_SET_PDEATHSIG: Final = 1
 
 
 def main() -> None:
     """Run one process to its end."""
-    target, descriptor, parent = sys.argv[1:]
+    target, descriptor, parent, niceness = sys.argv[1:]
     _die_with(int(parent))
-    _yield_to_the_server()
+    _yield_to_the_server(int(niceness))
     faulthandler.enable()  # a crash in C code leaves its stack on stderr
     connection = Connection(int(descriptor))
     entry = _load(target)
@@ -42,8 +41,8 @@ def _die_with(parent: int) -> None:
         sys.exit(1)
 
 
-def _yield_to_the_server() -> None:
-    os.nice(_NICENESS)
+def _yield_to_the_server(niceness: int) -> None:
+    os.nice(niceness)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     adjustment = Path("/proc/self/oom_score_adj")
     if adjustment.exists():  # when memory runs out, a worker goes before the server
