@@ -224,7 +224,7 @@ def test_no_lease_is_timed_by_a_server(store: JobStore) -> None:
         if "lease_expire_time" in statement:
             seen.append(statement)
 
-    sa.event.listen(store._database.engine, "before_cursor_execute", look)
+    sa.event.listen(store._database._writing, "before_cursor_execute", look)
     create(store)
     job = lease(store)
     store.renew_leases({job.id: 1}, lease_seconds=60)

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -30,6 +30,7 @@ ANSWER_SECONDS = 1.8
 _PAUSE_SECONDS = 1.0
 _POOL_SIZE = 16
 _BUSY_SECONDS = 30.0
+_RETRY_MILLISECONDS = 5
 
 # WAL: readers and the one writer do not wait for each other.  synchronous=FULL: with NORMAL, a power failure
 # may undo the last commits, and an accepted job must not be lost; one fsync per write is cheap here.
@@ -64,6 +65,9 @@ def _clock_of_sqlite(element: clock, compiler: SQLCompiler, **options: Any) -> s
     return f"npn_clock({compiler.process(element.clauses, **options)})"
 
 
+_NOW = sa.select(clock())
+
+
 class Database:
     """The engine of one database URL, shared by threads; it connects when it is first used.
 
@@ -77,10 +81,13 @@ class Database:
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self._answer_seconds = answer_seconds
         self._outage = _Outage()
-        self.engine = _sqlite_engine(parsed) if self.is_sqlite else _postgresql_engine(parsed, answer_seconds)
-        reading: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        self._reading = self.engine.execution_options(**{} if self.is_sqlite else reading)
-        self._writing = self.engine.execution_options(writes=True)
+        if self.is_sqlite:
+            self._reading, self._writing = _sqlite_engines(parsed)
+        else:
+            self._writing = _postgresql_engine(parsed, answer_seconds)
+            self._reading = self._writing.execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            )
 
     def read(self) -> AbstractContextManager[sa.Connection]:
         """A transaction that sees one moment of the database and changes nothing."""
@@ -92,7 +99,7 @@ class Database:
 
     def now(self, connection: sa.Connection) -> datetime:
         """The time by the database's clock, UTC."""
-        moment: datetime = connection.execute(sa.select(clock())).scalar_one()
+        moment: datetime = connection.execute(_NOW).scalar_one()
         return moment
 
     def insert(self, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
@@ -108,7 +115,8 @@ class Database:
 
     def close(self) -> None:
         """Close every connection."""
-        self.engine.dispose()
+        self._reading.dispose()
+        self._writing.dispose()
 
     @contextmanager
     def _transaction(self, engine: sa.Engine) -> Iterator[sa.Connection]:
@@ -183,21 +191,25 @@ def _postgresql_engine(url: sa.URL, answer_seconds: float | None) -> sa.Engine:
     return engine
 
 
-def _sqlite_engine(url: sa.URL) -> sa.Engine:
-    engine = sa.create_engine(
-        url,
-        connect_args={"timeout": _BUSY_SECONDS},
-        pool_size=_POOL_SIZE,
-        max_overflow=_POOL_SIZE,
-        hide_parameters=True,
-    )
-    sa.event.listen(engine, "connect", _open_sqlite)
-    sa.event.listen(engine, "begin", _begin_sqlite)
-    return engine
+def _sqlite_engines(url: sa.URL) -> tuple[sa.Engine, sa.Engine]:
+    """One to read with, and one to write with, whose single connection is the writers' turn."""
+    usual: dict[str, Any] = {
+        "connect_args": {"timeout": _BUSY_SECONDS},
+        "pool_timeout": _BUSY_SECONDS,
+        "hide_parameters": True,
+    }
+    reading = sa.create_engine(url, pool_size=_POOL_SIZE, max_overflow=_POOL_SIZE, **usual)
+    writing = sa.create_engine(url, pool_size=1, max_overflow=0, **usual)
+    for engine, begin in ((reading, _begin_reading), (writing, _begin_writing)):
+        sa.event.listen(engine, "connect", _open_sqlite)
+        sa.event.listen(engine, "begin", begin)
+    return reading, writing
 
 
 def _open_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    connection.isolation_level = None  # the driver begins no transaction: `_begin_sqlite` does
+    connection.isolation_level = (
+        None  # the driver begins no transaction: `_begin_reading` and `_begin_writing` do
+    )
     connection.create_function("npn_clock", 1, _sqlite_clock)
     for pragma in _SQLITE_PRAGMAS:
         connection.execute(f"PRAGMA {pragma}").close()
@@ -208,7 +220,24 @@ def _sqlite_clock(seconds: float) -> str:
     return (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
-def _begin_sqlite(connection: sa.Connection) -> None:
-    # A writer takes the lock at once: one that began by reading could not wait for another writer, only fail.
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+def _begin_reading(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _begin_writing(connection: sa.Connection) -> None:
+    """Take the lock at once: a writer that began by reading could not wait for another one, only fail.
+
+    That other one is of another process.  SQLite itself would soon sleep for a tenth of a second between two tries.
+    """
+    give_up = time.monotonic() + _BUSY_SECONDS
+    with closing(connection.connection.cursor()) as cursor:
+        cursor.execute(f"PRAGMA busy_timeout = {_RETRY_MILLISECONDS}")
+        while time.monotonic() < give_up:
+            try:
+                cursor.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                    break
+            else:
+                return
+    connection.exec_driver_sql("BEGIN IMMEDIATE")  # raises, in SQLAlchemy's words
