@@ -64,6 +64,23 @@ def test_events_resume_after_a_number(store: JobStore) -> None:
     assert numbers(3) == []
 
 
+def test_coalesced_events_leave_out_old_progress(store: JobStore) -> None:
+    """Every state change, and progress only where it is the newest of all."""
+    job = create(store)
+    lease(store)
+
+    def numbers(sequence: int) -> list[int]:
+        events = store.events_after(owner="local", job_id=job.id, sequence=sequence, coalesced=True)
+        return [event.sequence for event in events]
+
+    for step in range(1, 4):  # events 3 to 5
+        store.record_progress(job_id=job.id, attempt=1, progress=progress_at(step))
+    assert numbers(0) == [1, 2, 5]
+    assert numbers(4) == [5]
+    store.cancel_job(owner="local", job_id=job.id)
+    assert numbers(0) == [1, 2, 6]
+
+
 def test_newest_numbers_of_many_jobs(store: JobStore) -> None:
     """One query tells which jobs have news; a job that is not there is left out."""
     first, second = create(store), create(store)

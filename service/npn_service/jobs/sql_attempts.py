@@ -88,17 +88,16 @@ class SqlAttempts(SqlLimits, SqlLogs):
 
     def record_progress(self, *, job_id: str, attempt: int, progress: Progress) -> None:
         """Store the newest progress; it makes an event unless the last one is too young."""
+        text = encode(progress)
         with self._database.write() as connection:
             row = self._held(connection, job_id, attempt)
             now = self._database.now(connection)
-            self._extend_curve(connection, row, progress, now)
-            text = encode(progress)
+            if progress.step:
+                self._extend_curve(connection, row, text, now)
             if row.progress_time is not None and now - row.progress_time < self._progress_interval:
                 self._update(connection, row, publish=True, progress=text)
                 return
-            changed = self._update(
-                connection, row, publish=True, progress=text, progress_time=now, sequence=jobs.c.sequence + 1
-            )
+            changed = self._update(connection, row, publish=True, events=1, progress=text, progress_time=now)
             self._add_event(connection, changed.id, changed.sequence, now, progress=text)
 
     def record_checkpoint(self, *, job_id: str, attempt: int, checkpoint: Checkpoint) -> None:

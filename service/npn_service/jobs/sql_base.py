@@ -1,7 +1,8 @@
 """What the parts of the SQL store share: how a job changes, how its events are numbered."""
 
 from datetime import datetime, timedelta
-from typing import Any
+from functools import cache, lru_cache
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -14,6 +15,8 @@ from .limits import OwnerLimits
 from .model import Checkpoint, Job, JobError, JobPlan, JobResult, JobSpec, Outcome, State, check_transition
 from .schema import attempts, events, garbage, jobs, objects
 
+T = TypeVar("T")
+
 NO_PLAN = encode(None)
 WAITING = "waiting for a free worker"
 LEASED = (State.RUNNING, State.CANCELLING)
@@ -25,10 +28,36 @@ _OUTCOMES = {
     State.CANCELLED: Outcome.CANCELLED,
     State.QUEUED: Outcome.RELEASED,
 }
+# Statements that every call makes are put together once: SQLAlchemy takes longer for that than SQLite for the answer.
 _LEASE_HOLDS = sa.exists().where(
     attempts.c.job_id == jobs.c.id,
     attempts.c.number == jobs.c.attempt,
     attempts.c.lease_expire_time > clock(),
+)
+_HELD = (
+    sa.select(jobs)
+    .where(
+        jobs.c.id == sa.bindparam("job_id"),
+        jobs.c.attempt == sa.bindparam("number"),
+        jobs.c.state.in_([state.value for state in LEASED]),
+        _LEASE_HOLDS,
+    )
+    .with_for_update()
+)
+_CHANGED = (
+    sa.update(jobs)
+    .where(
+        jobs.c.id == sa.bindparam("of_id"),
+        jobs.c.attempt == sa.bindparam("of_attempt"),
+        jobs.c.state == sa.bindparam("of_state"),
+    )
+    .values(sequence=jobs.c.sequence + sa.bindparam("events"))
+    .returning(jobs)
+)
+_PUBLISHED = _CHANGED.where(_LEASE_HOLDS)
+_NEW_EVENT = sa.insert(events)
+_OLD_EVENTS = sa.delete(events).where(
+    events.c.job_id == sa.bindparam("job"), events.c.sequence <= sa.bindparam("last")
 )
 
 
@@ -62,30 +91,32 @@ class SqlBase:
 
     def _held(self, connection: sa.Connection, job_id: str, attempt: int) -> sa.Row[Any]:
         """The job's row, locked, if `attempt` is its current one and its lease has not passed."""
-        query = sa.select(jobs).where(
-            jobs.c.id == job_id,
-            jobs.c.attempt == attempt,
-            jobs.c.state.in_([state.value for state in LEASED]),
-            _LEASE_HOLDS,
-        )
-        row = connection.execute(query.with_for_update()).one_or_none()
+        row = connection.execute(_HELD, {"job_id": job_id, "number": attempt}).one_or_none()
         if row is None:
             raise LostLease(f"attempt {attempt} does not hold jobs/{job_id} any more")
         return row
 
     def _update(
-        self, connection: sa.Connection, row: sa.Row[Any], *, publish: bool = False, **values: object
+        self,
+        connection: sa.Connection,
+        row: sa.Row[Any],
+        *,
+        publish: bool = False,
+        events: int = 0,
+        **values: object,
     ) -> sa.Row[Any]:
-        """Change the job, if it still has the attempt and the state of `row`.
+        """Change the job, if it still has the attempt and the state of `row`; numbers so many new events.
 
         With `publish` its lease must hold too: the one condition under which an attempt's doing counts.
         """
-        conditions = [jobs.c.id == row.id, jobs.c.attempt == row.attempt, jobs.c.state == row.state]
-        if publish:
-            conditions.append(_LEASE_HOLDS)
-        changed = connection.execute(
-            sa.update(jobs).where(*conditions).values(values).returning(jobs)
-        ).one_or_none()
+        asked = {
+            "of_id": row.id,
+            "of_attempt": row.attempt,
+            "of_state": row.state,
+            "events": events,
+            **values,
+        }
+        changed = connection.execute(_PUBLISHED if publish else _CHANGED, asked).one_or_none()
         if changed is None:
             raise LostLease(f"attempt {row.attempt} does not hold jobs/{row.id} any more")
         return changed
@@ -106,8 +137,8 @@ class SqlBase:
         check_transition(source, target)
         if target.done:
             values |= {"end_time": now, "checkpoint": None}
-        values = {"wait_reason": "", **values, "state": target.value, "sequence": jobs.c.sequence + 1}
-        job = job_of(self._update(connection, row, publish=publish, **values))
+        values = {"wait_reason": "", **values, "state": target.value}
+        job = job_of(self._update(connection, row, publish=publish, events=1, **values))
         self._add_event(connection, job.id, job.sequence, now, job=encode(job))
         if source in LEASED and target not in LEASED:
             running = sa.and_(attempts.c.job_id == job.id, attempts.c.number == job.attempt)
@@ -133,11 +164,10 @@ class SqlBase:
         progress: str | None = None,
     ) -> None:
         """Write an event with the encoded `job` or `progress`, and drop those that are too old to keep."""
-        connection.execute(
-            sa.insert(events).values(job_id=job_id, sequence=sequence, time=now, job=job, progress=progress)
-        )
-        too_old = events.c.sequence <= sequence - self._kept_events
-        connection.execute(sa.delete(events).where(events.c.job_id == job_id, too_old))
+        event = {"job_id": job_id, "sequence": sequence, "time": now, "job": job, "progress": progress}
+        connection.execute(_NEW_EVENT, event)
+        if sequence > self._kept_events:
+            connection.execute(_OLD_EVENTS, {"job": job_id, "last": sequence - self._kept_events})
 
     def _use_object(self, connection: sa.Connection, owner: str, object_id: str, now: datetime) -> bool:
         """Begin the object's lifetime anew; whether there is such an object."""
@@ -156,11 +186,18 @@ def owned_job(
     connection: sa.Connection, owner: str | None, job_id: str, *, lock: bool = False
 ) -> sa.Row[Any]:
     """The row of one of the owner's jobs, of anybody's for None.  Raises NotFound."""
-    query = of_owner(sa.select(jobs).where(jobs.c.id == job_id), owner)
-    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
+    query = _job_of(anybody=owner is None, lock=lock)
+    row = connection.execute(query, {"job_id": job_id, "of": owner}).one_or_none()
     if row is None:
         raise NotFound(f"jobs/{job_id} does not exist")
     return row
+
+
+@cache
+def _job_of(*, anybody: bool, lock: bool) -> sa.Select[Any]:
+    query = sa.select(jobs).where(jobs.c.id == sa.bindparam("job_id"))
+    query = query if anybody else query.where(jobs.c.owner == sa.bindparam("of"))
+    return query.with_for_update() if lock else query
 
 
 def of_owner(query: sa.Select[Any], owner: str | None) -> sa.Select[Any]:
@@ -184,6 +221,11 @@ def _left_behind(job: Job, target: State) -> list[str]:
     ]
 
 
+@lru_cache(maxsize=128)  # a job is read many times in its life, and these stay what they are
+def _unchanging(expected: type[T], text: str) -> T:
+    return decode(expected, text)
+
+
 def job_of(row: sa.Row[Any]) -> Job:
     """The job that a row of `jobs` holds."""
     return Job(
@@ -191,8 +233,8 @@ def job_of(row: sa.Row[Any]) -> Job:
         owner=row.owner,
         creator=row.creator,
         state=State(row.state),
-        spec=decode(JobSpec, row.spec),
-        plan=None if row.plan == NO_PLAN else decode(JobPlan, row.plan),
+        spec=_unchanging(JobSpec, row.spec),
+        plan=None if row.plan == NO_PLAN else _unchanging(JobPlan, row.plan),
         create_time=row.create_time,
         start_time=row.start_time,
         end_time=row.end_time,

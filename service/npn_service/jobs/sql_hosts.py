@@ -12,6 +12,7 @@ from .sql_base import WAITING
 from .sql_limits import SqlLimits
 
 HOST_SECONDS = 15.0  # a host that is silent for so long is gone
+_ALIVE = sa.select(hosts).where(hosts.c.seen_time > clock(-HOST_SECONDS))
 
 
 class SqlHosts(SqlLimits):
@@ -44,10 +45,9 @@ class SqlHosts(SqlLimits):
         owners = {job.owner for job in jobs if job.state is State.QUEUED}
         if not owners:
             return jobs
-        alive = sa.select(hosts).where(hosts.c.seen_time > clock(-HOST_SECONDS))
         capacities = [
             Resources(cpus=row.cpus, gpus=row.gpus, memory_bytes=row.memory_bytes)
-            for row in connection.execute(alive)
+            for row in connection.execute(_ALIVE)
         ]
         held_back = self._at_their_limit(connection, owners)
         return [

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from npn_core.progress import Progress
 from npn_service.errors import NotFound
 
-from .codec import decode, encode
+from .codec import decode
 from .model import AttemptLog, CurvePoint
 from .schema import attempts, curve_points
 from .sql_base import SqlBase, owned_job
@@ -17,6 +17,13 @@ from .sql_base import SqlBase, owned_job
 # a second at first, two thousand after a week.
 _SPACING = 1 / 200
 _CLOSEST = timedelta(seconds=1)
+
+_CURVE_SO_FAR = sa.select(
+    attempts.c.start_time,
+    sa.select(sa.func.max(curve_points.c.time, type_=curve_points.c.time.type))
+    .where(curve_points.c.job_id == sa.bindparam("job"), curve_points.c.attempt == sa.bindparam("attempt"))
+    .scalar_subquery(),
+).where(attempts.c.job_id == sa.bindparam("job"), attempts.c.number == sa.bindparam("attempt"))
 
 
 class SqlLogs(SqlBase):
@@ -38,25 +45,14 @@ class SqlLogs(SqlBase):
             return AttemptLog(attempt=0) if row is None else _log_of(connection, row)
 
     def _extend_curve(
-        self, connection: sa.Connection, row: sa.Row[Any], progress: Progress, now: datetime
+        self, connection: sa.Connection, row: sa.Row[Any], progress: str, now: datetime
     ) -> None:
-        """Add a point to the current attempt's curve, unless it does not train or the last one is too near."""
-        if not progress.step:
-            return
-        newest = (
-            sa.select(sa.func.max(curve_points.c.time, type_=curve_points.c.time.type))
-            .where(curve_points.c.job_id == row.id, curve_points.c.attempt == row.attempt)
-            .scalar_subquery()
-        )
-        begun, last = connection.execute(
-            sa.select(attempts.c.start_time, newest).where(_is(row.id, row.attempt))
-        ).one()
+        """Add a point, encoded, to the current attempt's curve, unless the last one is too near."""
+        begun, last = connection.execute(_CURVE_SO_FAR, {"job": row.id, "attempt": row.attempt}).one()
         if last is not None and now - last < max(_CLOSEST, (now - begun) * _SPACING):
             return
         connection.execute(
-            sa.insert(curve_points).values(
-                job_id=row.id, attempt=row.attempt, time=now, progress=encode(progress)
-            )
+            sa.insert(curve_points).values(job_id=row.id, attempt=row.attempt, time=now, progress=progress)
         )
 
 

@@ -17,6 +17,14 @@ from .schema import requests
 _LIFETIME = timedelta(days=30)
 
 
+_MADE = sa.select(requests).where(
+    requests.c.owner == sa.bindparam("of"),
+    requests.c.kind == sa.bindparam("what"),
+    requests.c.request_id == sa.bindparam("number"),
+    requests.c.expire_time > sa.bindparam("now"),
+)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
     """A call that makes a resource of `kind` ("job", "upload"); an empty `id` is no id."""
@@ -29,8 +37,8 @@ class Request:
 
 def made_by(connection: sa.Connection, request: Request, now: datetime) -> str | None:
     """The id of the resource that this request made before; AlreadyExists when another request has its id."""
-    query = sa.select(requests).where(_named(request), requests.c.expire_time > now)
-    row = connection.execute(query).one_or_none()
+    asked = {"of": request.owner, "what": request.kind, "number": request.id, "now": now}
+    row = connection.execute(_MADE, asked).one_or_none()
     if row is None:
         return None
     if row.request_hash != request.hash:
@@ -48,16 +56,15 @@ def claim(
     """
     if not request.id:
         return None
-    connection.execute(sa.delete(requests).where(_named(request), requests.c.expire_time <= now))
-    new = database.insert(requests).values(
-        owner=request.owner,
-        kind=request.kind,
-        request_id=request.id,
-        request_hash=request.hash,
-        resource_id=resource_id,
-        expire_time=now + _LIFETIME,
-    )
-    claimed = connection.execute(new.on_conflict_do_nothing().returning(requests.c.resource_id))
+    row = {
+        "owner": request.owner,
+        "kind": request.kind,
+        "request_id": request.id,
+        "request_hash": request.hash,
+        "resource_id": resource_id,
+        "expire_time": now + _LIFETIME,
+    }
+    claimed = connection.execute(_claim(database), {**row, "now": now})
     return made_by(connection, request, now) if claimed.first() is None else None
 
 
@@ -66,9 +73,10 @@ def forget_old(connection: sa.Connection, now: datetime) -> None:
     connection.execute(sa.delete(requests).where(requests.c.expire_time <= now))
 
 
-def _named(request: Request) -> sa.ColumnElement[bool]:
-    return sa.and_(
-        requests.c.owner == request.owner,
-        requests.c.kind == request.kind,
-        requests.c.request_id == request.id,
-    )
+def _claim(database: Database) -> sa.Executable:
+    """Take the id, if nobody has it or its time is over; returns a row if so."""
+    new = database.insert(requests)
+    taken = {name: new.excluded[name] for name in ("request_hash", "resource_id", "expire_time")}
+    is_over = requests.c.expire_time <= sa.bindparam("now")
+    claiming = new.on_conflict_do_update(index_elements=requests.primary_key, set_=taken, where=is_over)
+    return claiming.returning(requests.c.resource_id)

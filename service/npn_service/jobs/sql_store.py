@@ -23,6 +23,20 @@ from .sql_requests import Request, claim, made_by
 from .sql_sources import SqlSources, insert_sources
 from .store import JobFilter
 
+# Numbers of events, asked for by every watch: put together once, as in `sql_base`.
+_NEWEST = sa.select(jobs.c.sequence).where(
+    jobs.c.id == sa.bindparam("job"), jobs.c.owner == sa.bindparam("of")
+)
+_NEWEST_OF = sa.select(jobs.c.id, jobs.c.sequence).where(jobs.c.id.in_(sa.bindparam("ids", expanding=True)))
+_FOLLOWING = (
+    sa.select(events)
+    .where(events.c.job_id == sa.bindparam("job"), events.c.sequence > sa.bindparam("after"))
+    .order_by(events.c.sequence)
+    .limit(sa.bindparam("limit"))
+)
+_NEW_JOB = sa.insert(jobs)
+_NEWS = _FOLLOWING.where(sa.or_(events.c.job.is_not(None), events.c.sequence == sa.bindparam("newest")))
+
 
 class SqlJobStore(SqlAttempts, SqlHosts, SqlSources, SqlExpiry):
     """Implements JobStore; the schema must be there (`migrations.migrate`).  Shared by threads."""
@@ -123,31 +137,29 @@ class SqlJobStore(SqlAttempts, SqlHosts, SqlSources, SqlExpiry):
             self._discard(connection, job.prefix)
             return job
 
-    def events_after(self, *, owner: str, job_id: str, sequence: int, limit: int = 100) -> Sequence[Event]:
+    def events_after(
+        self, *, owner: str, job_id: str, sequence: int, limit: int = 100, coalesced: bool = False
+    ) -> Sequence[Event]:
         """Events with a higher number, in order, from the very next one."""
-        newest_number = sa.select(jobs.c.sequence).where(jobs.c.id == job_id, jobs.c.owner == owner)
         with self._database.read() as connection:
-            newest = connection.execute(newest_number).scalar_one_or_none()
+            newest = connection.execute(_NEWEST, {"job": job_id, "of": owner}).scalar_one_or_none()
             if newest is None:
                 raise NotFound(f"jobs/{job_id} does not exist")
             if sequence == newest:
                 return []
             if not newest - self._kept_events <= sequence < newest:
                 raise EventsExpired(f"the events after number {sequence} of jobs/{job_id} are not kept")
-            query = (
-                sa.select(events)
-                .where(events.c.job_id == job_id, events.c.sequence > sequence)
-                .order_by(events.c.sequence)
-                .limit(limit)
-            )
-            rows = connection.execute(query).all()
+            following = {"job": job_id, "after": sequence, "limit": limit}
+            if coalesced:
+                rows = connection.execute(_NEWS, {**following, "newest": newest}).all()
+            else:
+                rows = connection.execute(_FOLLOWING, following).all()
         return [_event_of(row) for row in rows]
 
     def newest_sequences(self, job_ids: Collection[str]) -> Mapping[str, int]:
         """Number of each job's newest event, in one query."""
-        query = sa.select(jobs.c.id, jobs.c.sequence).where(jobs.c.id.in_(job_ids))
         with self._database.read() as connection:
-            return {row.id: row.sequence for row in connection.execute(query)}
+            return dict(connection.execute(_NEWEST_OF, {"ids": list(job_ids)}).all())
 
     def _made_before(self, connection: sa.Connection, owner: str, job_id: str) -> Job:
         try:
@@ -159,25 +171,24 @@ class SqlJobStore(SqlAttempts, SqlHosts, SqlSources, SqlExpiry):
             ) from error
 
     def _insert_job(self, connection: sa.Connection, job: Job) -> None:
-        connection.execute(
-            sa.insert(jobs).values(
-                id=job.id,
-                owner=job.owner,
-                creator=job.creator,
-                state=job.state.value,
-                priority=job.spec.priority,
-                cpus=job.spec.resources.cpus,
-                gpus=job.spec.resources.gpus,
-                memory_bytes=job.spec.resources.memory_bytes,
-                create_time=job.create_time,
-                sequence=job.sequence,
-                attempt=job.attempt,
-                lost_attempts=0,
-                wait_reason=job.wait_reason,
-                spec=encode(job.spec),
-                plan=encode(job.plan),
-            )
-        )
+        row = {
+            "id": job.id,
+            "owner": job.owner,
+            "creator": job.creator,
+            "state": job.state.value,
+            "priority": job.spec.priority,
+            "cpus": job.spec.resources.cpus,
+            "gpus": job.spec.resources.gpus,
+            "memory_bytes": job.spec.resources.memory_bytes,
+            "create_time": job.create_time,
+            "sequence": job.sequence,
+            "attempt": job.attempt,
+            "lost_attempts": 0,
+            "wait_reason": job.wait_reason,
+            "spec": encode(job.spec),
+            "plan": encode(job.plan),
+        }
+        connection.execute(_NEW_JOB, row)
         labels = [{"job_id": job.id, "key": key, "value": value} for key, value in job.spec.labels.items()]
         if labels:
             connection.execute(sa.insert(job_labels), labels)

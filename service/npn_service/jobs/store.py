@@ -94,11 +94,13 @@ class JobStore(Protocol):
     def delete_job(self, *, owner: str | None, job_id: str) -> Job:
         """Remove a finished job; returns what it was.  Raises WrongState while it is not done."""
 
-    def events_after(self, *, owner: str, job_id: str, sequence: int, limit: int = 100) -> Sequence[Event]:
+    def events_after(
+        self, *, owner: str, job_id: str, sequence: int, limit: int = 100, coalesced: bool = False
+    ) -> Sequence[Event]:
         """Events with a higher number, in order, from the very next one.
 
-        Raises NotFound, and EventsExpired when that one is not kept any more, or when `sequence` is a number
-        that the job has not given out.
+        With `coalesced` progress that anything newer follows is left out.  Raises NotFound, and EventsExpired when
+        that one is not kept any more, or when `sequence` is a number that the job has not given out.
         """
 
     def newest_sequences(self, job_ids: Collection[str]) -> Mapping[str, int]:

@@ -2,8 +2,8 @@
 
 Every tick asks the database in one query for the newest event of each watched job, reads what is new into a
 feed per job, and wakes the feed's watchers.  A watcher holds no queue: it knows the number of the last event
-it sent and takes what follows from the feed, or, when it fell behind or resumes, from the database.  What it
-takes at once is coalesced: every state change, and progress only where nothing newer follows.
+it sent and takes what follows from the feed, or, when it resumes, from the database.  What it takes at once is
+coalesced: every state change, and progress only where nothing newer follows.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(kw_only=True, slots=True)
 class _Feed:
-    """The newest events of one job: all of those numbered above `floor`, up to `newest`."""
+    """The news of one job: of the events numbered above `floor`, up to `newest`, those that are no old progress."""
 
     owner: str
     job_id: str
@@ -41,6 +41,8 @@ class _Feed:
     watchers: int = 0
 
     def extend(self, events: Sequence[Event]) -> None:
+        if self.events and self.events[-1].job is None:
+            self.events.pop()
         self.events.extend(events)
         self.newest = events[-1].sequence
         while len(self.events) > _KEPT_EVENTS:
@@ -133,10 +135,8 @@ class WatchHub:
             changed = feed.changed
             events: Sequence[Event] | None = feed.after(last)
             if events is None:
-                events = await self._blocking.run(
-                    self._store.events_after, owner=feed.owner, job_id=feed.job_id, sequence=last
-                )
-            for event in _coalesce(events):
+                events = await self._news(feed, last)
+            for event in events:
                 yield event
                 last = event.sequence
                 if event.job is not None and event.job.state.done:
@@ -166,13 +166,20 @@ class WatchHub:
 
     async def _read(self, feed: _Feed, newest: int) -> None:
         try:
-            events = await self._blocking.run(
-                self._store.events_after, owner=feed.owner, job_id=feed.job_id, sequence=feed.newest
-            )
+            events = await self._news(feed, feed.newest)
         except (NotFound, EventsExpired):
             feed.skip_to(newest)
         else:
             feed.extend(events)
+
+    async def _news(self, feed: _Feed, sequence: int) -> Sequence[Event]:
+        return await self._blocking.run(
+            self._store.events_after,
+            owner=feed.owner,
+            job_id=feed.job_id,
+            sequence=sequence,
+            coalesced=True,
+        )
 
     def _join(self, job: Job) -> _Feed:
         feed = self._feeds.get(job.id)
@@ -186,8 +193,3 @@ class WatchHub:
         feed.watchers -= 1
         if feed.watchers == 0:
             del self._feeds[feed.job_id]
-
-
-def _coalesce(events: Sequence[Event]) -> list[Event]:
-    """Every state change, and a progress only where nothing newer follows it at once."""
-    return [event for event in events if event.job is not None or event is events[-1]]
