@@ -29,7 +29,6 @@ RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/npn --
     && install -d -o npn -g npn -m 0700 /var/lib/npn
 ENV PATH=/opt/npn/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
-    MALLOC_ARENA_MAX=2 \
     NPN_LISTEN=0.0.0.0:50051 \
     NPN_METRICS_LISTEN=0.0.0.0:9464 \
     NPN_DATA_DIR=/var/lib/npn/data \
