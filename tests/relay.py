@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections import deque
 from typing import Self
@@ -14,13 +15,14 @@ class Relay:
     """Passes bytes on to the server at a URL; `endpoint` is its own URL, `localhost` by name.
 
     `cuts` are numbers of bytes, both ways together, after which consecutive connections break; `passed` counts
-    the bytes of all.
+    the bytes of all.  With `tls` callers speak that, and the server does not.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tls: ssl.SSLContext | None = None) -> None:
         self._target = urlsplit(url)
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.endpoint = f"http://localhost:{self._listener.getsockname()[1]}"
+        self._tls = tls
+        self.endpoint = f"{'https' if tls else 'http'}://localhost:{self._listener.getsockname()[1]}"
         self.cuts: deque[int] = deque()
         self.passed = 0
         self._lock = threading.Lock()
@@ -41,6 +43,11 @@ class Relay:
     def _serve(self, caller: socket.socket) -> None:
         with self._lock:
             room = [self.cuts.popleft() if self.cuts else 1 << 62]
+        if self._tls is not None:
+            try:
+                caller = self._tls.wrap_socket(caller, server_side=True)
+            except OSError:  # it does not trust us
+                return
         with caller, socket.create_connection((self._target.hostname, self._target.port)) as server:
             back = threading.Thread(target=self._pass, args=(server, caller, room), daemon=True)
             back.start()

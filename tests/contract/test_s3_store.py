@@ -1,6 +1,7 @@
 """What only a bucket has: URLs, parts, connections that break, and a service that is away."""
 
 import random
+import ssl
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,12 +10,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from credentials import Authority
 from relay import Relay
 from s3_server import SMALL_PART, S3Bucket, S3Server, get_url, put_url
 
 from npn_service.errors import NotFound, StartupError, Unavailable, WrongState
 from npn_service.storage.s3 import S3ObjectStore
-from npn_service.storage.s3_client import AWAY, PATIENT, QUICK, Patience, S3Client, S3Settings
+from npn_service.storage.s3_client import AWAY, PATIENT, QUICK, REFUSED, Patience, S3Client, S3Settings
 from npn_service.storage.s3_multipart import MAX_PARTS, Multipart, part_bytes_of
 
 BIG = random.Random(7).randbytes(2 * SMALL_PART + 12345)
@@ -72,6 +74,25 @@ def test_a_broken_upload_is_tried_again_part_by_part(s3: S3Bucket, relay: Relay,
     assert not relay.cuts
     assert relay.passed < len(BIG) + 2 * SMALL_PART
     assert b"".join(S3ObjectStore(s3.settings).read("jobs/1/big")) == BIG
+
+
+def test_https_with_an_authority_of_its_own(s3: S3Bucket, tmp_path: Path) -> None:
+    """What `ca_file` vouches for is trusted, parts and URLs included; without it the service is no one we know."""
+    authority = Authority.make()
+    certificate, key = authority.issue(tmp_path)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate, key)
+    with Relay(s3.settings.endpoint, tls) as relay:
+        strange = replace(s3.settings, endpoint=relay.endpoint)
+        known = replace(strange, ca_file=authority.write(tmp_path / "authority.pem"))
+        store = S3ObjectStore(known, part_bytes=SMALL_PART)
+        store.put_file("jobs/1/big", write(tmp_path, BIG))
+        assert b"".join(store.read("jobs/1/big")) == BIG
+        begin = time.monotonic()
+        with pytest.raises(Unavailable, match="its operator must act") as refused:
+            S3ObjectStore(strange).put_file("jobs/1/big", write(tmp_path, BIG))
+        assert refused.value.reason == REFUSED
+        assert time.monotonic() - begin < PATIENT.retry / 2  # another try would find the same certificate
 
 
 def test_a_broken_read_goes_on_where_it_broke(
