@@ -77,7 +77,7 @@ def test_a_broken_upload_is_tried_again_part_by_part(s3: S3Bucket, relay: Relay,
 
 
 def test_https_with_an_authority_of_its_own(s3: S3Bucket, tmp_path: Path) -> None:
-    """What `ca_file` vouches for is trusted, parts and URLs included; without it the service is no one we know."""
+    """What `ca_file` vouches for is trusted, for parts too; without it the service is no one we know."""
     authority = Authority.make()
     certificate, key = authority.issue(tmp_path)
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -203,16 +203,20 @@ def _sqlite_engines(url: sa.URL) -> tuple[sa.Engine, sa.Engine]:
     for engine, begin in ((reading, _begin_reading), (writing, _begin_writing)):
         sa.event.listen(engine, "connect", _open_sqlite)
         sa.event.listen(engine, "begin", begin)
+    sa.event.listen(writing, "connect", _wait_briefly)
     return reading, writing
 
 
 def _open_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    connection.isolation_level = (
-        None  # the driver begins no transaction: `_begin_reading` and `_begin_writing` do
-    )
+    connection.isolation_level = None  # the driver begins no transaction: `_begin_reading`, `_begin_writing`
     connection.create_function("npn_clock", 1, _sqlite_clock)
     for pragma in _SQLITE_PRAGMAS:
         connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _wait_briefly(connection: sqlite3.Connection, _record: object) -> None:
+    """`_begin_writing` tries again itself: SQLite would soon sleep for a tenth of a second between two tries."""
+    connection.execute(f"PRAGMA busy_timeout = {_RETRY_MILLISECONDS}").close()
 
 
 def _sqlite_clock(seconds: float) -> str:
@@ -227,11 +231,10 @@ def _begin_reading(connection: sa.Connection) -> None:
 def _begin_writing(connection: sa.Connection) -> None:
     """Take the lock at once: a writer that began by reading could not wait for another one, only fail.
 
-    That other one is of another process.  SQLite itself would soon sleep for a tenth of a second between two tries.
+    That other one is of another process.
     """
     give_up = time.monotonic() + _BUSY_SECONDS
     with closing(connection.connection.cursor()) as cursor:
-        cursor.execute(f"PRAGMA busy_timeout = {_RETRY_MILLISECONDS}")
         while time.monotonic() < give_up:
             try:
                 cursor.execute("BEGIN IMMEDIATE")

@@ -149,11 +149,8 @@ class SqlJobStore(SqlAttempts, SqlHosts, SqlSources, SqlExpiry):
                 return []
             if not newest - self._kept_events <= sequence < newest:
                 raise EventsExpired(f"the events after number {sequence} of jobs/{job_id} are not kept")
-            following = {"job": job_id, "after": sequence, "limit": limit}
-            if coalesced:
-                rows = connection.execute(_NEWS, {**following, "newest": newest}).all()
-            else:
-                rows = connection.execute(_FOLLOWING, following).all()
+            asked = {"job": job_id, "after": sequence, "limit": limit, "newest": newest}
+            rows = connection.execute(_NEWS if coalesced else _FOLLOWING, asked).all()
         return [_event_of(row) for row in rows]
 
     def newest_sequences(self, job_ids: Collection[str]) -> Mapping[str, int]:
