@@ -10,10 +10,12 @@ The keys are public: this is no server to store anything in.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import fcntl
 import getpass
 import json
+import random
 import signal
 import socket
 import subprocess
@@ -102,7 +104,7 @@ class S3Server:
     def __init__(self, folder: Path, port: int = 0) -> None:
         self._folder = folder.resolve()
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._port = _free_port(port)
+        self._port = _claim(port) if port else free_port()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self.endpoint = f"http://127.0.0.1:{self._port}"
 
@@ -113,7 +115,7 @@ class S3Server:
         (self._folder / "swift.conf").write_text(
             "[swift-hash]\nswift_hash_path_suffix = s3\nswift_hash_path_prefix = s3\n"
         )
-        ports = {kind: _free_port() for kind in STORAGE}
+        ports = {kind: free_port() for kind in STORAGE}
         self._make_rings(ports)
         for kind, port in ports.items():
             self._configure(kind, port, STORAGE_SERVER.format(kind=kind))
@@ -208,10 +210,18 @@ def install() -> None:
         done.touch()
 
 
-def _free_port(port: int = 0) -> int:
-    """Any free port, or this one.  Raises OSError when it is taken."""
-    with socket.create_server(("127.0.0.1", port)) as taken:
-        return int(taken.getsockname()[1])
+def free_port() -> int:
+    """A port that stays free while its server is away: Linux gives clients those from 32768 on."""
+    for port in random.sample(range(20_000, 32_768), 100):
+        with contextlib.suppress(OSError):
+            return _claim(port)
+    raise OSError("no port is free between 20000 and 32767")
+
+
+def _claim(port: int) -> int:
+    """The port itself.  Raises OSError when it is taken."""
+    with socket.create_server(("127.0.0.1", port)):
+        return port
 
 
 def _die_with_parent() -> None:

@@ -10,7 +10,6 @@ not raise limits, and where cgroups are of the old kind:
 
 import os
 import shlex
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ import urllib.request
 from pathlib import Path
 
 from demo import write_digits
+from start_s3 import free_port
 
 from npn_client import Budget, Client, Training
 
@@ -77,13 +77,6 @@ def wait_until_ready(url: str) -> None:
             if time.monotonic() > deadline:
                 raise
         time.sleep(0.5)
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
 
 
 def expect(found: str, wanted: str, what: str) -> None:

@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import psycopg
+from start_s3 import free_port
 
 from npn_service.jobs.schema import metadata
 
@@ -130,11 +130,3 @@ class PostgresServer:
         for process in (main, *main.children(recursive=True)):
             with contextlib.suppress(ProcessLookupError):  # connections come and go
                 os.kill(process.pid, number)
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-    return port
