@@ -1,6 +1,7 @@
 """Attempts that end early: their checkpoints, what counts as lost, and how a death is explained."""
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -37,6 +38,11 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
 def keys(lab: Lab, job: Job) -> list[str]:
     """What is stored of a job, without its prefix."""
     return [entry.key.removeprefix(job.prefix) for entry in lab.objects.list(job.prefix)]
+
+
+def threads(job: Job) -> set[str]:
+    """What runs for a job in this process."""
+    return {thread.name.removeprefix(f"{job.name} ") for thread in threading.enumerate()}
 
 
 def checkpointed(lab: Lab, job: Job) -> Checkpoint:
@@ -217,6 +223,35 @@ def test_a_record_whose_answer_is_lost_keeps_its_files(lab: Lab) -> None:
     assert store.lost == 2
     lab.dispatchers[0].drain()
     store.close()
+
+
+class _Slow(LocalObjectStore):
+    """A store where checkpoints arrive once `over` is set, and whose answers to that are lost."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.over = threading.Event()
+        self.copy = root.parent / "under way"
+
+    def put_file(self, key: str, source: Path) -> StoredObject:
+        if "/checkpoints/" not in key:
+            return super().put_file(key, source)
+        shutil.copy(source, self.copy)
+        assert self.over.wait(60)
+        super().put_file(key, self.copy)
+        raise Unavailable("the answer was lost")
+
+
+def test_a_checkpoint_that_arrives_after_its_job_is_removed(lab: Lab) -> None:
+    """What was under way when the job succeeded comes to where the checkpoints have been swept away already."""
+    objects = _Slow(lab.folder / "objects")
+    lab.dispatcher(objects=objects, limits=OFTEN)
+    job = lab.wait(lab.create("count"))
+    assert job.state is State.SUCCEEDED
+    wait_until(lambda: not lab.store.list_garbage())
+    objects.over.set()
+    wait_until(lambda: "checkpoints" not in threads(job))
+    assert keys(lab, job) == ["attempts/1/facts.json"]
 
 
 class _Late(SqlJobStore):

@@ -90,8 +90,10 @@ class CheckpointUploads:
             return "unwanted"
         except (OSError, ServiceError) as error:
             _log.warning("checkpoint.postponed", step=made.step, cause=str(error))
-            self._postpone(made)
-            return "postponed"
+            if self._postpone(made):
+                return "postponed"
+            self._remove(made)
+            return "unwanted"
         except Exception:
             _log.exception("checkpoint.not_stored", step=made.step)
             return "failed"
@@ -106,12 +108,12 @@ class CheckpointUploads:
             made, self._newest, self._busy = self._newest, None, True
             return made
 
-    def _postpone(self, made: Checkpointed) -> None:
-        """Try again later, unless there is a newer one by now."""
+    def _postpone(self, made: Checkpointed) -> bool:
+        """Try again later, unless there is a newer one by now; False where nothing is stored any more."""
         with self._changed:
             if self._newest is None:
                 self._newest = made
-            self._changed.wait_for(lambda: self._stopped, _RETRY_SECONDS)
+            return not self._changed.wait_for(lambda: self._stopped, _RETRY_SECONDS)
 
     def _publish(self, made: Checkpointed) -> None:
         """Store its files, have the job point at them, and only then remove what it pointed at before."""
