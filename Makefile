@@ -9,7 +9,7 @@ demo: $(INSTALLED)
 	$(BIN)/python scripts/demo.py
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # Kills, outages and servers that hang, in their long form: hours.  `make test` has a short one.
 chaos: $(INSTALLED)

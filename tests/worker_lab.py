@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from job_samples import PLAN, SPEC
 
 from npn_core.progress import Progress
+from npn_service.errors import ServiceError
 from npn_service.jobs.inputs import JobInputs
 from npn_service.jobs.manager import JobManager
 from npn_service.jobs.migrations import migrate
@@ -71,6 +73,7 @@ class Lab:
         self.manager = JobManager(self.store, self.objects)
         self.observed = Observed()
         self.dispatchers: list[Dispatcher] = []
+        self.created: list[Job] = []
         self.dataset = self.upload(b"the dataset")
 
     def upload(self, data: bytes) -> DatasetRef:
@@ -108,9 +111,14 @@ class Lab:
         job = self.store.create_job(
             owner=OWNER, creator=OWNER, spec=spec, plan=plan, request_id="", request_hash=""
         )
+        self.created.append(job)
+        self.wake()
+        return job
+
+    def wake(self) -> None:
+        """Have every dispatcher look at the jobs."""
         for dispatcher in self.dispatchers:
             dispatcher.wake()
-        return job
 
     def get(self, job: Job) -> Job:
         """The job now."""
@@ -132,7 +140,11 @@ class Lab:
         return dict(json.loads(b"".join(self.objects.read(job.attempt_prefix + "facts.json"))))
 
     def close(self) -> None:
-        """Leave no process."""
+        """Leave no process; cancelled jobs let go of theirs sooner than a drain waits for a checkpoint."""
+        for job in self.created:
+            with suppress(ServiceError):
+                self.store.cancel_job(owner=OWNER, job_id=job.id)
+        self.wake()
         for dispatcher in self.dispatchers:
             dispatcher.drain()
         self.store.close()
