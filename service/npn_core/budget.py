@@ -24,6 +24,7 @@ PROPORTIONAL_GAIN = 5.0
 INTEGRAL_GAIN = 40.0  # per whole stage 2
 INTEGRAL_LIMIT = 20.0
 GAIN_LIMIT = 64.0
+OVERSHOOT = 12.0  # times the budget: what stage 2 chooses from, where the network is larger or grows
 
 
 def fits(cost: Cost, budget: Budget) -> bool:

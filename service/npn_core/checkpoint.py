@@ -32,7 +32,7 @@ from .strict_json import DocumentError, from_json, to_json
 from .train import STAGES, Trainer
 from .units import Kind
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 STATE, TENSORS = "state.json", "tensors.safetensors"
 FILES = (STATE, TENSORS)
 _MASK = "hardening.mask"
@@ -179,6 +179,7 @@ def _tensors(trainer: Trainer) -> dict[str, Tensor]:
         "gates": {"phi": state.gates.phi, "awake": state.gates.awake, "first": state.gate_adam.first},
         "estimates": {"mean": state.estimates.mean, "square": state.estimates.square},
         "saliency": {"total": state.saliency.total},
+        "candidates": {"awake": state.candidates},
         "generators": _generators(state.generators) | {"order": state.epoch_start},
         "dense": state.dense,
         "teacher": kept,

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .budget import halvings
+from .budget import OVERSHOOT, halvings
 from .config import Budget, Expansion
 from .cost import CostModel
 from .errors import InvalidInput
@@ -27,7 +27,6 @@ from .step import Inputs, Sliced
 from .units import Kind
 
 GROWTH = 0.5  # the share of its awake units that a group wakes at once
-OVERSHOOT = 12.0  # times the budget: as far as stage 1 grows, for stage 2 to choose from
 GROWN_BY = 0.5  # of stage 1: what wakes later has no time to train
 LONGEST_WAIT = 32  # steps between two validations that let a network grow
 PULSES = 8  # of them at least, while each gains

@@ -205,7 +205,7 @@ def _report(
     difference = largest_difference(
         network, trained, _samples(data, min(PROOF_SAMPLES, len(data.validation)))
     )
-    whole = compact(network, network.active(trained.state.gates.awake), data.info.inputs)
+    whole = compact(network, network.active(trained.state.candidates), data.info.inputs)
     return Report(
         budget=job.budget,
         dense=dense,

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .budget import Multipliers, expected_costs, uniform_probability
+from .budget import OVERSHOOT, Multipliers, expected_costs, harden, uniform_probability
 from .config import Budget
 from .cost import CostModel
 from .gates import Gates
@@ -26,14 +26,33 @@ def prices(costs: CostModel, budget: Budget, pi: Tensor) -> Tensor:
 
 
 def first_phi(saliency: Saliency, gates: Gates, costs: CostModel, budget: Budget) -> Tensor:
-    """phi (G,) before stage 2, from the saliency of stage 1; all the same where there was none."""
-    phi, awake = torch.full_like(gates.phi, PHI_CENTER), gates.awake
+    """phi (G,) before stage 2, from the saliency of stage 1; all the same where there was none.
+
+    Of units that hibernate it stays what it is.
+    """
+    phi, awake = gates.phi.clone(), gates.awake
+    phi[awake] = PHI_CENTER
     if saliency.batches:
         price = prices(costs, budget, uniform_probability(costs, budget, awake))
         phi[awake] = initial_phi(
             saliency.total[awake], price[awake], center=PHI_CENTER, spread=PHI_SPREAD, limit=PHI_LIMIT
         )
     return phi
+
+
+def first_gates(saliency: Saliency, gates: Gates, costs: CostModel, budget: Budget) -> Gates:
+    """The gates before stage 2: of what is awake as much stays so as makes OVERSHOOT budgets, by saliency.
+
+    The others hibernate through stage 2, which then costs no more than if they had never been.  Their phi is below
+    all that stays, in the order of their own saliency: repair wakes them last.
+    """
+    phi = first_phi(saliency, gates, costs, budget)
+    reach = Budget(**{f"max_{kind}": int(OVERSHOOT * limit) for kind, limit in budget.limits.items()})
+    scores = phi.masked_fill(~gates.awake, -torch.inf)
+    reached = Gates(
+        phi=phi - 2 * PHI_LIMIT * gates.awake, awake=harden(costs, reach, gates.awake, scores).mask
+    )
+    return reached.with_phi(first_phi(saliency, reached, costs, budget))
 
 
 def pull(

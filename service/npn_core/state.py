@@ -66,6 +66,7 @@ class LoopState:
     `metrics` are those of the last validation, `received` what it said of a network that came trained;
     `history` has the progress at each validation.  From stage 2 on there are `dense`, the full network's state
     dict after stage 1, and `share`, that which it has in stage 3's targets; in stage 3 `hardening`.
+    `candidates` (G,) bool are the units that stage 1 trained: hardening may open them, awake in stage 2 or not.
     `pulse` times an expansion's growth.
     `seconds` were spent, and `resumed` times was the job taken up again, in attempts before this one.
     """
@@ -80,6 +81,7 @@ class LoopState:
     generators: Generators
     epoch_start: Tensor
     pulse: Pulse
+    candidates: Tensor
     stage: Stage = Stage.PREPARE
     epoch: int = 0
     batch: int = 0
@@ -107,6 +109,7 @@ class LoopState:
         kept = ~wider.inserted
         phi = torch.where(kept, self.gates.phi[wider.origin], PHI_CENTER)
         self.gates = Gates(phi=phi, awake=self.gates.awake[wider.origin] & kept)
+        self.candidates = self.gates.awake.clone()
         self.gate_adam.first = self.gate_adam.first[wider.origin] * kept
         self.saliency = Saliency.none(len(kept))
         self.estimates = Estimates.none(len(kept))
@@ -136,6 +139,7 @@ class LoopState:
             generators=generators,
             epoch_start=generators.order.get_state(),
             pulse=Pulse.of(schedule.dense * steps),
+            candidates=awake.clone(),
         )
 
 

@@ -32,7 +32,7 @@ from .objective import Objective, Outputs, chance_warning, probe
 from .optimizer import settled
 from .pace import check, is_due
 from .progress import Metric, Progress, Stage
-from .pull import first_phi, prices, pull
+from .pull import first_gates, first_phi, prices, pull
 from .saliency import Saliency, gate_gradients
 from .schedule import Schedule, rates_of
 from .state import Hardening, LoopState, Trained
@@ -275,17 +275,15 @@ class Trainer:
             state.share = share_of(self.training, self.rates, trained=self.trained, metrics=state.metrics)
         if state.share > 0 and self.teacher is None:
             self.teacher = self.make_teacher()
+        state.candidates = state.gates.awake.clone()
         if self.training.mask == "learned":
-            state.gates.phi = self.initial_phi()
+            state.gates = first_gates(state.saliency, state.gates, self.costs, self.budget)
+            self.active = self.full.active(state.gates.awake)
 
     def make_teacher(self, *, asked: bool = True) -> Teacher:
         """A copy of the dense network as it is, which later steps do not change; `asked` as in Teacher."""
         frozen = Network(copy.deepcopy(self.full.graph), without_gates(self.full.graph))
         return Teacher(frozen, self.objective, self.data, self.training.augment, asked=asked)
-
-    def initial_phi(self) -> Tensor:
-        """phi (G,) from what stage 1 has learned."""
-        return first_phi(self.state.saliency, self.state.gates, self.costs, self.budget)
 
     def plastic_step(self, batch: Batch, progress: float) -> Evaluation:
         """Weights move on the units that the sample opened; phi by the estimate and the multipliers' pull."""
@@ -318,7 +316,8 @@ class Trainer:
         state.gate_adam.step(gates.phi, gradient, pulled, price, gates.awake, lr)
         if is_due(progress, dt):
             expected = expected_costs(costs, gates.probabilities(state.k), budget)
-            new = check(state.multipliers, expected, progress, (self.initial_phi(), gates.phi))
+            first = first_phi(state.saliency, gates, costs, budget)
+            new = check(state.multipliers, expected, progress, (first, gates.phi))
             new = tuple(warning for warning in new if warning not in state.warnings)
             self.news, state.warnings = self.news + new, state.warnings + new
 
@@ -340,14 +339,14 @@ class Trainer:
 
     def chosen(self) -> tuple[Tensor, Tensor]:
         """The mask (G,) before repair and the scores (G,) by which that goes: the learned ones, or a baseline's."""
-        gates, kind, mask = self.state.gates, self.training.mask, self.state.gates.awake
+        gates, kind, mask = self.state.gates, self.training.mask, self.state.candidates
         if kind == "learned":
             mask, scores = gates.harden(), gates.phi
         elif kind == "saliency":
-            scores = self.initial_phi()
+            scores = first_phi(self.state.saliency, gates, self.costs, self.budget)
         else:
             scores = SCORES[kind](self.full, self.state.generators.masks)
-        return mask, scores.masked_fill(~gates.awake, -math.inf)  # what hibernates stays asleep
+        return mask, scores.masked_fill(~self.state.candidates, -math.inf)
 
     def cut(self, hardening: Hardening) -> None:
         """Go on with the compact network, and with the moments of the weights that stay."""

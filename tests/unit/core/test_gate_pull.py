@@ -6,13 +6,14 @@ from cells import mask_probabilities, masks
 from small_networks import conv_network, network
 from torch import Tensor, nn
 
-from npn_core.budget import Multipliers
+from npn_core.budget import OVERSHOOT, Multipliers, fits
 from npn_core.config import Budget, KSchedule
 from npn_core.cost import cost_model
 from npn_core.gated import Network
 from npn_core.gates import Gates
 from npn_core.optimizer import GateAdam
-from npn_core.pull import prices, pull
+from npn_core.pull import first_gates, first_phi, prices, pull
+from npn_core.saliency import Saliency
 from npn_core.schedule import Schedule
 
 K = 1.7
@@ -66,6 +67,41 @@ def test_prices_are_relative_costs_of_a_unit() -> None:
         assert found[group.slice].tolist() == pytest.approx(
             [slope / pi[group.slice].sum().item()] * group.size
         )
+
+
+def wide() -> tuple[Network, Saliency]:
+    """Sixty neurons, each worth more than the one before it, and four inputs that are worth much."""
+    net = network(nn.Sequential(nn.Linear(4, 60), nn.ReLU(), nn.Linear(60, 2)), (4,))
+    total = torch.arange(net.coupling.size, dtype=torch.float64)
+    total[:4] = 1e6
+    return net, Saliency(total=total, batches=1)
+
+
+def test_stage_2_chooses_from_so_many_budgets() -> None:
+    """Of a network far above its budget the best units are awake; the others are below them, in their order."""
+    net, saliency = wide()
+    costs, budget = cost_model(net.graph, net.coupling), Budget(max_params=18)
+    found = first_gates(saliency, Gates.open(net.coupling.size, 1.0), costs, budget)
+    reach = Budget(max_params=int(OVERSHOOT * 18))
+    assert fits(costs.count(found.awake), reach)
+    assert found.awake[:4].all()
+    assert found.awake[4:].tolist() == sorted(found.awake[4:].tolist())
+    asleep = found.phi[~found.awake]
+    assert len(asleep) > 5
+    assert float(asleep.max()) < float(found.phi[found.awake].min())
+    assert (asleep.diff() >= 0).all()
+
+
+def test_stage_2_keeps_a_network_that_is_no_larger() -> None:
+    """Nothing hibernates that did not before, and phi is what the saliency says."""
+    net, saliency = wide()
+    costs, budget = cost_model(net.graph, net.coupling), Budget(max_params=200)
+    gates = Gates.open(net.coupling.size, 1.0)
+    gates.awake[4:11] = False
+    found = first_gates(saliency, gates, costs, budget)
+    assert torch.equal(found.awake, gates.awake)
+    expected = first_phi(saliency, gates, costs, budget)
+    assert torch.equal(found.phi[gates.awake], expected[gates.awake])
 
 
 @pytest.mark.parametrize("max_params", [120, 300, 600])

@@ -11,13 +11,13 @@ from small_networks import CONV_INPUTS, batch, conv_network, cross_entropy
 from test_pipeline import write_digits
 from torch import Generator
 
+from npn_core.budget import OVERSHOOT
 from npn_core.config import Budget, CatalogueModel, Expansion, Training
 from npn_core.cost import cost_model
 from npn_core.data import inspect_dataset
 from npn_core.errors import InvalidInput
 from npn_core.gated import Network, Noise
 from npn_core.growth import (
-    OVERSHOOT,
     Pulse,
     asked,
     awake_at_first,

@@ -147,7 +147,9 @@ def test_a_search_begins_anew_where_its_checkpoint_is_refused(tmp_path: Path) ->
     keeper = Once(tmp_path / "kept")
     run(undisturbed, keeper=keeper)
     state = keeper.folder / checkpoint.STATE
-    state.write_text(state.read_text().replace('"format_version": 3', '"format_version": 99'))
+    state.write_text(
+        state.read_text().replace(f'"format_version": {checkpoint.FORMAT_VERSION}', '"format_version": 99')
+    )
     other = tmp_path / "other"
     other.mkdir()
     job = replace(undisturbed, output=other, checkpoint=keeper.folder)
