@@ -14,7 +14,7 @@ K_HOLD = 0.5  # the share of stage 2 in which k stays at its start, while units 
 UNTIL_HARDENED = 0.5
 DENSE_SHORTEST = 0.1
 PLASTIC_PER_HALVING = 0.1
-PLASTIC_LONGEST = 0.3
+PLASTIC_LONGEST = 0.6  # of the epochs until the gates close
 PLASTIC_EPOCHS = 2  # at least, where that leaves one to stage 1: small datasets have few steps in an epoch
 
 
@@ -23,10 +23,13 @@ class Rates:
     """Learning rates of the weights by stage, as factors of `lr`: half a cosine in stages 1 and 3, constant in stage 2.
 
     Stage 1 begins at `lr` and ends at `dense_last`; stage 3 ends at 0.  `until_hardened` is the share of all epochs
-    that stages 1 and 2 have.
+    that stages 1 and 2 have; they have `fewest` epochs, where that is no more than half.  Of it stage 2 has
+    `plastic_longest` at most.
     """
 
     until_hardened: float = UNTIL_HARDENED
+    fewest: int = 0
+    plastic_longest: float = PLASTIC_LONGEST
     dense_last: float
     plastic: float
     fine_tune: float
@@ -35,6 +38,10 @@ class Rates:
     def teaches(self) -> bool:
         """Whether the dense network is to become a teacher: then its rate falls in stage 1."""
         return self.dense_last < 1
+
+    def hardened_after(self, epochs: int) -> float:
+        """The share of so many epochs that stages 1 and 2 have."""
+        return max(self.until_hardened, min(UNTIL_HARDENED, self.fewest / epochs))
 
     def dense(self, progress: float) -> float:
         """At `progress` in [0, 1] of stage 1."""
@@ -51,14 +58,22 @@ RATES: Mapping[str, Rates] = MappingProxyType(
         "sgd": Rates(dense_last=0.01, plastic=0.2, fine_tune=0.5),
     }
 )
-EARLY = Rates(until_hardened=0.3, dense_last=1.0, plastic=0.2, fine_tune=1.0)
-"""SGD on a new network.  What its compact network comes to goes with its own way down from a large rate, and a dense
-network that has had no such way is no teacher: by measurement, docs/results.md."""
+EARLY: Mapping[str, Rates] = MappingProxyType(
+    {
+        "adam": Rates(
+            until_hardened=0.2, fewest=6, plastic_longest=0.5, dense_last=0.1, plastic=1.0, fine_tune=3.0
+        ),
+        "sgd": Rates(until_hardened=0.3, plastic_longest=1.0, dense_last=1.0, plastic=0.2, fine_tune=1.0),
+    }
+)
+"""On a new network.  The compact network gains by epochs of its own, the larger one is only there to choose from.
+Under SGD what it comes to goes with its own way down from a large rate, and a dense network that has had no such way
+is no teacher.  By measurement, docs/results.md."""
 
 
 def rates_of(optimizer: str, dense_counts: bool) -> Rates:
     """Those of an optimizer; `dense_counts`: the dense network came trained, grows, or is the measure of others."""
-    return EARLY if optimizer == "sgd" and not dense_counts else RATES[optimizer]
+    return (RATES if dense_counts else EARLY)[optimizer]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +101,7 @@ class Schedule:
         `halvings`: how often the budget halves the cost of the whole network, log2(cost / limit).  `dense_first`:
         stage 1 has all `epochs`, and what the others have comes after them.
         """
-        dense, plastic = _fractions(k, halvings, rates.until_hardened)
+        dense, plastic = _fractions(k, halvings, rates.hardened_after(epochs), rates.plastic_longest)
         if dense_first:
             hardened = epochs + max(1, round(epochs * plastic))
             last = hardened + max(1, round(epochs * (1 - dense - plastic)))
@@ -132,11 +147,13 @@ class Schedule:
         return 1.0 if self.k_start == self.k_end else self.k_start / k
 
 
-def _fractions(k: KSchedule, halvings: float, until_hardened: float) -> tuple[float, float]:
-    """The shares of stages 1 and 2."""
+def _fractions(k: KSchedule, halvings: float, until_hardened: float, longest: float) -> tuple[float, float]:
+    """The shares of stages 1 and 2; of `until_hardened` the latter has `longest` at most."""
     plastic = k.plastic_fraction
     if plastic is None:
-        plastic = min(PLASTIC_PER_HALVING * max(halvings, 1.0), PLASTIC_LONGEST, 1 - (k.dense_fraction or 0))
+        plastic = min(
+            PLASTIC_PER_HALVING * max(halvings, 1.0), longest * until_hardened, 1 - (k.dense_fraction or 0)
+        )
     dense = k.dense_fraction
     if dense is None:
         shortest = DENSE_SHORTEST if k.plastic_fraction is None else 0.0

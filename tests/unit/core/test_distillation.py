@@ -45,8 +45,8 @@ def test_who_teaches(training: Training, trained: bool, metrics: tuple[Metric, .
 def test_a_network_whose_rate_never_fell_does_not_teach() -> None:
     """Unless the job says so."""
     metrics = accuracy(0.99)
-    assert share_of(Training(), EARLY, trained=False, metrics=metrics) == 0.0
-    assert share_of(Training(distillation=0.5), EARLY, trained=False, metrics=metrics) == 0.5
+    assert share_of(Training(), EARLY["sgd"], trained=False, metrics=metrics) == 0.0
+    assert share_of(Training(distillation=0.5), EARLY["sgd"], trained=False, metrics=metrics) == 0.5
 
 
 def data(samples: int = 30) -> Data:

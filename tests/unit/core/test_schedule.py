@@ -12,7 +12,7 @@ from npn_core.schedule import EARLY, RATES, Rates, Schedule, half_cosine, rates_
 
 @pytest.mark.parametrize("halvings", [-1.0, 0.5, 1.0, 2.5, 6.0])
 @pytest.mark.parametrize("epochs", [1, 2, 3, 4, 5, 10, 20, 57])
-@pytest.mark.parametrize("rates", [RATES["adam"], EARLY])
+@pytest.mark.parametrize("rates", [*RATES.values(), *EARLY.values()])
 def test_every_epoch_has_its_stage_in_order(rates: Rates, epochs: int, halvings: float) -> None:
     """Dense, plastic, fine-tune, without going back; from 4 epochs on each has one at least."""
     schedule = Schedule.of(epochs, KSchedule(), halvings, rates)
@@ -43,13 +43,23 @@ def test_stage_2_has_two_epochs_where_stage_1_keeps_one() -> None:
 
 def test_sgd_hardens_a_new_network_early() -> None:
     """A fifth of the epochs for the dense network, whose rate does not fall; a tenth at least for a distant budget."""
-    schedules = [Schedule.of(30, KSchedule(), halvings, EARLY) for halvings in (1.0, 2.0, 3.0)]
+    schedules = [Schedule.of(30, KSchedule(), halvings, EARLY["sgd"]) for halvings in (1.0, 2.0, 3.0)]
     assert [(one.dense, one.plastic) for one in schedules] == [(6, 9), (3, 9), (3, 12)]
-    assert rates_of("sgd", False) is EARLY
+    assert rates_of("sgd", False) is EARLY["sgd"]
     assert rates_of("sgd", True) is RATES["sgd"]
-    assert rates_of("adam", False) is RATES["adam"]
-    assert [EARLY.dense(progress) for progress in (0.0, 0.5, 1.0)] == [1.0, 1.0, 1.0]
-    assert [RATES["sgd"].teaches, EARLY.teaches] == [True, False]
+    assert [EARLY["sgd"].dense(progress) for progress in (0.0, 0.5, 1.0)] == [1.0, 1.0, 1.0]
+    assert [RATES["sgd"].teaches, EARLY["sgd"].teaches] == [True, False]
+
+
+def test_adam_hardens_a_new_network_early() -> None:
+    """After a fifth of the epochs, or six where that is no more than half; half of them at most are stage 2."""
+    schedules = [Schedule.of(epochs, KSchedule(), 5.0, EARLY["adam"]) for epochs in (10, 20, 60)]
+    assert [(one.dense, one.plastic) for one in schedules] == [(2, 5), (3, 6), (6, 12)]
+    near = Schedule.of(60, KSchedule(), 0.5, EARLY["adam"])
+    assert (near.dense, near.plastic) == (6, 12)
+    assert rates_of("adam", False) is EARLY["adam"]
+    assert rates_of("adam", True) is RATES["adam"]
+    assert EARLY["adam"].teaches
 
 
 def test_one_fraction_given() -> None:
