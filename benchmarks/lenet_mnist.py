@@ -1,6 +1,8 @@
 """LeNet-5-Caffe on MNIST under a parameter budget: accuracy and time against the dense network and three baselines.
 
     python benchmarks/lenet_mnist.py --dataset ../shared/data/mnist.npz --out lenet_mnist.json
+    python benchmarks/lenet_mnist.py --dataset ../shared/data/mnist.npz --max-params 2700 --max-macs 158000 \
+        --epochs 60 --seeds 0 --runs learned dense dense-channels-last --out lenet_time.json
 
 For each seed: the job with learned gates, the same job with its mask drawn at random, by weight magnitude, and
 by stage 1's saliency alone (equal budget, epochs and fine-tuning), and dense training for as many epochs, plain
@@ -64,6 +66,7 @@ def main() -> None:
     )
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--max-params", type=int, default=10_000)
+    parser.add_argument("--max-macs", type=int)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -73,7 +76,7 @@ def main() -> None:
         for run in arguments.runs:
             mask = "learned" if run.startswith("dense") else run
             training = Training(epochs=arguments.epochs, seed=seed, threads=arguments.threads, mask=mask)
-            budget = Budget(max_params=arguments.max_params)
+            budget = Budget(max_params=arguments.max_params, max_macs=arguments.max_macs)
             if run.startswith("dense"):
                 found = dense(arguments.dataset, training, run)
             else:

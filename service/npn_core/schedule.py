@@ -15,6 +15,7 @@ UNTIL_HARDENED = 0.5
 DENSE_SHORTEST = 0.1
 PLASTIC_PER_HALVING = 0.1
 PLASTIC_LONGEST = 0.6  # of the epochs until the gates close
+FAR = 6.0  # halvings from which on little of the whole network is left
 PLASTIC_EPOCHS = 2  # at least, where that leaves one to stage 1: small datasets have few steps in an epoch
 
 
@@ -66,14 +67,18 @@ EARLY: Mapping[str, Rates] = MappingProxyType(
         "sgd": Rates(until_hardened=0.3, plastic_longest=1.0, dense_last=1.0, plastic=0.2, fine_tune=1.0),
     }
 )
-"""On a new network.  The compact network gains by epochs of its own, the larger one is only there to choose from.
-Under SGD what it comes to goes with its own way down from a large rate, and a dense network that has had no such way
+"""On a new network; with Adam where the budget is FAR, and little of what stage 1 trains is kept.  Under SGD what the
+compact network comes to goes with its own way down from a large rate, and a dense network that has had no such way
 is no teacher.  By measurement, docs/results.md."""
 
 
-def rates_of(optimizer: str, dense_counts: bool) -> Rates:
-    """Those of an optimizer; `dense_counts`: the dense network came trained, grows, or is the measure of others."""
-    return (RATES if dense_counts else EARLY)[optimizer]
+def rates_of(optimizer: str, dense_counts: bool, halvings: float) -> Rates:
+    """Those of an optimizer, `halvings` away from the budget.
+
+    `dense_counts`: the dense network came trained, grows, or is the measure of others.
+    """
+    early = not dense_counts and (optimizer == "sgd" or halvings >= FAR)
+    return (EARLY if early else RATES)[optimizer]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -90,7 +90,7 @@ class Trainer:
         self.first = costs.count(awake)
         searched = budget.max_accuracy_drop_points is not None and not trained
         halvings = distance(self.first, budget, expansion)
-        self.rates = rates_of(self.training.optimizer, trained or searched or expansion is not None)
+        self.rates = rates_of(self.training.optimizer, trained or searched or expansion is not None, halvings)
         self.schedule = Schedule.of(training.epochs, training.k, halvings, self.rates, dense_first=searched)
         self.estimator = ESTIMATORS[training.estimator]
         self.steps = steps_per_epoch(len(data.train), training.batch_size)

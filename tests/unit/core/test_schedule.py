@@ -7,7 +7,7 @@ import pytest
 from npn_core.config import KSchedule
 from npn_core.errors import InvalidInput
 from npn_core.progress import Stage
-from npn_core.schedule import EARLY, RATES, Rates, Schedule, half_cosine, rates_of
+from npn_core.schedule import EARLY, FAR, RATES, Rates, Schedule, half_cosine, rates_of
 
 
 @pytest.mark.parametrize("halvings", [-1.0, 0.5, 1.0, 2.5, 6.0])
@@ -45,20 +45,19 @@ def test_sgd_hardens_a_new_network_early() -> None:
     """A fifth of the epochs for the dense network, whose rate does not fall; a tenth at least for a distant budget."""
     schedules = [Schedule.of(30, KSchedule(), halvings, EARLY["sgd"]) for halvings in (1.0, 2.0, 3.0)]
     assert [(one.dense, one.plastic) for one in schedules] == [(6, 9), (3, 9), (3, 12)]
-    assert rates_of("sgd", False) is EARLY["sgd"]
-    assert rates_of("sgd", True) is RATES["sgd"]
+    assert rates_of("sgd", False, 1.0) is EARLY["sgd"]
+    assert rates_of("sgd", True, 8.0) is RATES["sgd"]
     assert [EARLY["sgd"].dense(progress) for progress in (0.0, 0.5, 1.0)] == [1.0, 1.0, 1.0]
     assert [RATES["sgd"].teaches, EARLY["sgd"].teaches] == [True, False]
 
 
-def test_adam_hardens_a_new_network_early() -> None:
-    """After a fifth of the epochs, or six where that is no more than half; half of them at most are stage 2."""
-    schedules = [Schedule.of(epochs, KSchedule(), 5.0, EARLY["adam"]) for epochs in (10, 20, 60)]
+def test_adam_hardens_early_where_the_budget_is_far() -> None:
+    """A new network after a fifth of the epochs, or six where that is no more than half; half of it is stage 2."""
+    schedules = [Schedule.of(epochs, KSchedule(), FAR, EARLY["adam"]) for epochs in (10, 20, 60)]
     assert [(one.dense, one.plastic) for one in schedules] == [(2, 5), (3, 6), (6, 12)]
-    near = Schedule.of(60, KSchedule(), 0.5, EARLY["adam"])
-    assert (near.dense, near.plastic) == (6, 12)
-    assert rates_of("adam", False) is EARLY["adam"]
-    assert rates_of("adam", True) is RATES["adam"]
+    assert rates_of("adam", False, FAR) is EARLY["adam"]
+    assert rates_of("adam", False, FAR - 0.1) is RATES["adam"]
+    assert rates_of("adam", True, FAR) is RATES["adam"]
     assert EARLY["adam"].teaches
 
 
