@@ -122,7 +122,7 @@ def amount(context: click.Context, option: click.Parameter, value: str | None) -
     match = _AMOUNT.fullmatch(value)
     number = Decimal(match[1].replace("_", "")) * _SUFFIXES[match[2].lower()] if match else None
     if number is None or number != int(number):
-        message = f"{value!r} is no whole number; write 20000, 20_000, 20k, 1.5M or 2G"
+        message = f"{value!r} is no positive whole number; write 20000, 20_000, 20k, 1.5M or 2G"
         raise click.BadParameter(message, ctx=context, param=option)
     return int(number)
 
