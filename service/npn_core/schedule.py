@@ -24,7 +24,7 @@ class Rates:
     """Learning rates of the weights by stage, as factors of `lr`: half a cosine in stages 1 and 3, constant in stage 2.
 
     Stage 1 begins at `lr` and ends at `dense_last`; stage 3 ends at 0.  `until_hardened` is the share of all epochs
-    that stages 1 and 2 have; they have `fewest` epochs, where that is no more than half.  Of it stage 2 has
+    that stages 1 and 2 have, `fewest` epochs at least where that is no more than half.  Of it stage 2 has
     `plastic_longest` at most.
     """
 
