@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from .config import KSchedule
@@ -61,9 +61,7 @@ RATES: Mapping[str, Rates] = MappingProxyType(
 )
 EARLY: Mapping[str, Rates] = MappingProxyType(
     {
-        "adam": Rates(
-            until_hardened=0.2, fewest=6, plastic_longest=0.5, dense_last=0.1, plastic=1.0, fine_tune=3.0
-        ),
+        "adam": replace(RATES["adam"], until_hardened=0.2, fewest=6, plastic_longest=0.5),
         "sgd": Rates(until_hardened=0.3, plastic_longest=1.0, dense_last=1.0, plastic=0.2, fine_tune=1.0),
     }
 )

@@ -185,7 +185,7 @@ def _trial(fresh: Fresh, budget: Budget, place: Place) -> Trainer:
     if place.has(BASE):
         checkpoint.restore(trainer, place.folder, BASE, other_budget=True)
         trainer.state.resumed -= 1  # that was none
-        trainer.state.gates.awake = trainer.state.candidates.clone()
+        trainer.state.gates.awake = trainer.state.candidates
         trainer.open_gates()
     return trainer
 
