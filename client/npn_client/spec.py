@@ -67,7 +67,8 @@ class Training:
     which of several outputs it looks at (a name, or an index as text), `augment` "none" or "crop-flip".
     `from_scratch` initialises a network of your own anew.  The units of a group that stay are a multiple of
     `round_to`.  `distillation` is the share of the dense network's soft answers in the last stage's targets
-    (0 to 1); `mask` is "learned", or for comparison "random", "magnitude" or "saliency".
+    (0 to 1); `mask` is "learned", or for comparison "random", "magnitude" or "saliency".  `units` are "coupled"
+    (channels, neurons, features, heads) or single "weights", which become 0 in a network of the same shapes.
     """
 
     epochs: int | None = None
@@ -87,6 +88,7 @@ class Training:
     threads: int | None = None
     distillation: float | None = None
     mask: str = ""
+    units: str = ""
     round_to: int | None = None
 
 

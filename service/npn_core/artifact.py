@@ -13,7 +13,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,17 +55,22 @@ class Exported:
 
 
 def export_model(
-    folder: Path, module: nn.Module, example: tuple[Tensor, ...], input_names: tuple[str, ...]
+    folder: Path,
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    input_names: tuple[str, ...],
+    sparse: Collection[str] = (),
 ) -> Exported:
     """Write model.pt2, model.onnx and model.safetensors of the compact `module` into an existing `folder`.
 
-    `module` is in eval mode; `example` is a batch of two real samples, (2, *shape) each.  Raises InvalidInput
+    `module` is in eval mode; `example` is a batch of two real samples, (2, *shape) each; what is `sparse` is stored
+    as in `recount.payload`.  Raises InvalidInput
     where the network works for one batch size alone; that model.onnx cannot be written is only a warning.
     """
     module = stored_alone(module)
     program = export(module, example, input_names)
     torch.export.save(program, folder / "model.pt2")
-    save_file(payload(module), folder / "model.safetensors")
+    save_file(payload(module, sparse), folder / "model.safetensors")
     onnx, warnings = export_onnx(folder, program, module, example)
     with torch.inference_mode():
         outputs = output_names(module(*example))

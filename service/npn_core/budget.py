@@ -38,8 +38,13 @@ def halvings(dense: Cost, budget: Budget) -> float:
 
 
 def smallest_mask(model: CostModel, round_to: int = 1) -> Tensor:
-    """A mask of as few units as make a network: (G,) bool; one along every axis, `round_to` in every group."""
+    """A mask of as few units as make a network: (G,) bool; one along every axis, `round_to` in every group.
+
+    Where units are single weights none of them: what is left are the parameters that are no units.
+    """
     none = torch.zeros(model.coupling.size, dtype=torch.bool)
+    if model.coupling.weights:
+        return none
     return _Repair(
         model, Budget(max_params=1), torch.zeros(len(none), dtype=torch.float64), round_to
     ).populate(none)
@@ -129,6 +134,8 @@ def harden(model: CostModel, budget: Budget, mask: Tensor, scores: Tensor, round
     With `round_to`, channels, neurons and embedding entries stay in multiples of it,
     or all of them; where a group has fewer, all of them.
     """
+    if model.coupling.weights:
+        return _keep_best(model, budget, mask, scores)
     start = model.coupling.close(mask)
     repair = _Repair(model, budget, scores, round_to)
     alive = repair.fill(repair.shrink(repair.populate(mask)))
@@ -137,6 +144,17 @@ def harden(model: CostModel, budget: Budget, mask: Tensor, scores: Tensor, round
         cost=model.count(alive),
         before=model.count(start),
         changed=int((alive != start).sum()),
+    )
+
+
+def _keep_best(model: CostModel, budget: Budget, mask: Tensor, scores: Tensor) -> Hardened:
+    """The best scored weights that the budget has room for: each costs one parameter, and none needs another."""
+    room = budget.limits["params"] - model.count(torch.zeros_like(mask)).params
+    best = scores.topk(min(room, len(scores))).indices
+    alive = torch.zeros_like(mask)
+    alive[best[scores[best] > -math.inf]] = True
+    return Hardened(
+        mask=alive, cost=model.count(alive), before=model.count(mask), changed=int((alive != mask).sum())
     )
 
 

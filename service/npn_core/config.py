@@ -147,6 +147,7 @@ ESTIMATORS = ("straight-through", "disarm", "arm", "ar", "rloo", "ugc")
 LOSSES = ("cross_entropy", "mse", "distill")
 AUGMENTS = ("none", "crop-flip")
 MAX_ROUND_TO = 256
+UNITS = ("coupled", "weights")
 MASKS = ("learned", "random", "magnitude", "saliency")
 
 
@@ -161,7 +162,8 @@ class Training:
     that stay are a multiple of `round_to`, where the group is that large.  `distillation` is the share of the dense
     network's soft answers in the targets of stage 3; at 0 it learns from the labels alone, and None leaves it to the
     method.  `mask` is for benchmarks: "random", "magnitude" and "saliency" replace what the gates learned by a mask
-    of the same budget, so that anybody can see whether learning them was worth it.
+    of the same budget, so that anybody can see whether learning them was worth it.  `units` are what has gates:
+    "coupled" channels, neurons, features and heads, which leave the network, or single "weights", which become 0.
     """
 
     epochs: int = 20
@@ -182,6 +184,7 @@ class Training:
     threads: int = 1
     distillation: float | None = None
     mask: str = "learned"
+    units: str = "coupled"
 
     def __post_init__(self) -> None:
         for name, low in (("epochs", 1), ("batch_size", 1), ("threads", 1)):
@@ -212,6 +215,7 @@ class Training:
             ("loss", LOSSES),
             ("augment", AUGMENTS),
             ("mask", MASKS),
+            ("units", UNITS),
         ):
             value = getattr(self, name)
             _require(

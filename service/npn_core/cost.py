@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from .config import COST_KINDS
-from .graph import CONVOLUTIONS, TRANSPOSED, Shape, module_of, operator_name, positions, source, tensor_names
+from .graph import TRANSPOSED, Shape, layer_weight, module_of, operator_name, positions, source, tensor_names
 from .groups import FIXED, Coupling, Dims
 from .progress import Cost
 
@@ -40,8 +40,11 @@ def alive_probabilities(coupling: Coupling, pi: Tensor) -> Tensor:
 class CostModel:
     """Costs as quadratics of live positions.  The first axis of each tensor is COST_KINDS (3), float64.
 
-    cost = constant + linear s + s^T quadratic s + pair . p(1 - p), with s = fixed + counts p: `counts` (A, G),
-    `fixed` (A,), `linear` (3, A), `quadratic` (3, A, A), `pair` (3, G).
+    cost = constant + linear s + s^T quadratic s + pair . p(1 - p) + own . p, with s = fixed + counts p: `counts`
+    (A, G), `fixed` (A,), `linear` (3, A), `quadratic` (3, A, A), `pair` (3, G), `own` (3, G).
+
+    `own` is what a single weight costs: a parameter and its bytes, and no multiply-add, for a dense kernel
+    multiplies zeros, too.
     """
 
     coupling: Coupling
@@ -51,6 +54,7 @@ class CostModel:
     counts: Tensor
     fixed: Tensor
     pair: Tensor
+    own: Tensor
 
     @property
     def prunable(self) -> float:
@@ -69,6 +73,7 @@ class CostModel:
             + self.linear @ s
             + (self.quadratic * pairs).sum(dim=(1, 2))
             + self.pair @ (p * (1 - p))
+            + self.own @ p
         )
 
     def count(self, mask: Tensor) -> Cost:
@@ -90,6 +95,7 @@ class _Builder:
         self.constant = torch.zeros(3, dtype=torch.float64)
         self.linear = torch.zeros(3, n, dtype=torch.float64)
         self.quadratic = torch.zeros(3, n, n, dtype=torch.float64)
+        self.own = torch.zeros(3, coupling.size, dtype=torch.float64)
 
     def build(self) -> CostModel:
         self.add_storage()
@@ -109,6 +115,7 @@ class _Builder:
             counts=counts,
             fixed=fixed,
             pair=torch.stack([((q @ counts) * counts).sum(dim=0) for q in self.quadratic]),
+            own=self.own,
         )
 
     def add_storage(self) -> None:
@@ -121,25 +128,21 @@ class _Builder:
             tensor = parameters.get(name, stored.get(name))
             if tensor is not None:
                 params = tensor.numel() if name in parameters else 0
-                self.add(dims, tensor.shape, torch.tensor([params, 0, tensor.nbytes], dtype=torch.float64))
+                size = torch.tensor([params, 0, tensor.nbytes], dtype=torch.float64)
+                if (group := self.coupling.weights.get(name)) is not None:
+                    self.own[:, group.slice] = size[:, None] / group.size
+                else:
+                    self.add(dims, tensor.shape, size)
 
     def add_products(self, node: fx.Node) -> None:
         """Multiply-adds of one sample: convolutions, linear layers, and products of two values."""
         module = module_of(self.graph, node)
         name = operator_name(node) if node.op == "call_function" else ""
-        weight = self.weight(node, module, name)
+        weight = layer_weight(self.graph, node)
         if weight is not None:
             self.add_layer(node, module, name, weight)
         elif name.startswith(("aten.matmul", "aten.bmm", "aten.mm", "aten.scaled_dot_product")):
             self.add_product(node, name)
-
-    def weight(self, node: fx.Node, module: nn.Module | None, name: str) -> str | None:
-        """The name of a layer's weight; None for anything else."""
-        if isinstance(module, (nn.Linear, *CONVOLUTIONS, *TRANSPOSED)):
-            return f"{node.target}.weight"
-        if name.startswith(("aten.linear", "aten.conv")) and source(node, 1).op == "get_attr":
-            return str(source(node, 1).target)
-        return None
 
     def add_layer(self, node: fx.Node, module: nn.Module | None, name: str, weight: str) -> None:
         """A multiply-add per weight and position: of the input where the layer is a transposed one."""

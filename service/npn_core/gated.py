@@ -112,11 +112,15 @@ class Network:
         return self.coupling.active(self.coupling.close(mask))
 
     def slices(self, active: Active) -> dict[str, Tensor]:
-        """The active slices of all parameters and buffers, without gradients."""
-        return {
+        """The active slices of all parameters and buffers, without gradients; weights that sleep are 0."""
+        sliced = {
             name: take(tensor.detach(), active.indices(self.dims[name], self.device))
             for name, tensor in (self.parameters | self.buffers).items()
         }
+        for name in self.coupling.weights:
+            gate = active.gate(name, sliced[name])
+            sliced[name] = sliced[name] if gate is None else sliced[name] * gate
+        return sliced
 
     def run(self, x: tuple[Tensor, ...], one: Pass) -> tuple[Tensor, ...]:
         """The network's outputs, each (N, ...), for its inputs, each (N, *input shape)."""

@@ -167,6 +167,16 @@ def module_of(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     return graph.get_submodule(str(node.target)) if node.op == "call_module" else None
 
 
+def layer_weight(graph: fx.GraphModule, node: fx.Node) -> str | None:
+    """The name of the weight that a linear or convolution layer multiplies with; None for anything else."""
+    if isinstance(module_of(graph, node), LAYERS):
+        return f"{node.target}.weight"
+    name = operator_name(node) if node.op == "call_function" else ""
+    if name.startswith(("aten.linear", "aten.conv")) and source(node, 1).op == "get_attr":
+        return str(source(node, 1).target)
+    return None
+
+
 def tensor_names(graph: fx.GraphModule) -> dict[str, str]:
     """Every name of a parameter or buffer -> the first name of the same tensor."""
     first: dict[int, str] = {}

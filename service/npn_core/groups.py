@@ -4,6 +4,8 @@ A group is a set of units with one gate each: the channels of a convolution toge
 to them, the heads of an attention, the features that a linear layer reads from a flattened tensor.  A feature
 lies inside another unit, its parent: it is alive when its own gate and its parent's are open; a unit that is
 read through its features alone is dead when none of them lives (closure).
+
+Or a unit is a single weight (`weights.py`): then no slice ever leaves, and its gate makes it zero.
 """
 
 from collections import defaultdict
@@ -64,7 +66,8 @@ class Coupling:
     for several results).  `readers`: names and dims of the weights along which gates act.  `followers`: node name
     -> its constants that follow the units.  `selects`: node name -> (axis of the features, axis that they are
     picked from, or None).  `parent` (G,) int64: the unit that a feature lies in, or FIXED.  `closes` (G,) bool:
-    units that are read through their features alone.  `unpruned`: what is left whole, and why.
+    units that are read through their features alone.  `unpruned`: what is left whole, and why.  `weights`: the
+    tensors of which every entry is a unit -> its group, in the order of the entries.
     """
 
     groups: tuple[Group, ...]
@@ -77,6 +80,7 @@ class Coupling:
     parent: Tensor
     closes: Tensor
     unpruned: tuple[Unpruned, ...] = ()
+    weights: dict[str, Group] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -166,6 +170,20 @@ class Active:
     def indices(self, dims: Dims, device: torch.device = CPU) -> tuple[Tensor | None, ...]:
         """The live positions along every dimension of a tensor on `device`."""
         return tuple(self._on(device, axis, self.index(axis)) for axis in dims)
+
+    def gate(self, name: str, tensor: Tensor) -> Tensor | None:
+        """1 where an entry of the tensor called `name` is alive and 0 elsewhere, in its shape, type and place.
+
+        None where all are, or where they are no units of their own.
+        """
+        group = self.coupling.weights.get(name)
+        if group is None or self.whole:
+            return None
+        key = (name, tensor.device)
+        if key not in self._sent:
+            alive = self.alive[group.slice].view(tensor.shape)
+            self._sent[key] = alive.to(tensor.device, tensor.dtype)
+        return self._sent[key]
 
     def picked_on(self, device: torch.device, node: str) -> Tensor | None:
         """`picked`, for what is read on `device`."""

@@ -18,12 +18,14 @@ def random_scores(network: Network, generator: Generator) -> Tensor:
 def magnitude_scores(network: Network, _: Generator) -> Tensor:
     """The L2 norm of each unit's weights, divided by its group's mean (G,).
 
-    A channel's or neuron's own weights; a feature's weights in the layer that reads it.
+    A channel's or neuron's own weights; a feature's weights in the layer that reads it; a weight itself.
     """
     coupling = network.coupling
     squares = torch.zeros(coupling.size, dtype=torch.float64)
     for name, parameter in network.parameters.items():
         square = parameter.detach().cpu().double().square()
+        if (group := coupling.weights.get(name)) is not None:
+            squares[group.slice] = square.flatten()
         for dim, axis in enumerate(network.dims[name]):
             if axis is None or parameter.dim() < 2:
                 continue

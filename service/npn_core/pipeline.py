@@ -30,16 +30,22 @@ from .outputs import output_tensors
 from .prepare import Prepared, prepare
 from .progress import Cost, DatasetInfo, GroupPlan, Metric, Plan, Progress, Stage
 from .recount import count
-from .report import ArchitectureDocument, Hardening, KeptUnits, Report, Versions
+from .report import ArchitectureDocument, Hardening, KeptUnits, Report, SparseWeight, Versions
 from .schedule import Schedule
 from .search import check_searchable, search
 from .state import Trained
 from .step import gated_outputs
 from .surgery import compact, write_back
 from .train import Keeper, Trainer
+from .units import Kind
+from .weights import check_units
 from .widths import layer_widths
 
 PROOF_SAMPLES = 1000
+SPARSE = (
+    "single weights are gone, not channels or neurons: model.safetensors stores what is left and where it is, and is "
+    "smaller; model.pt2 and model.onnx hold zeros instead, and compute as long as the dense network"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +85,7 @@ def plan(
 ) -> Plan:
     """What the job comes to, before it trains; raises InvalidInput, InfeasibleBudget."""
     check_searchable(budget, training, expansion)
+    check_units(budget, training, expansion)
     prepared = prepare(model, info, training, weights=False)
     costs = cost_model(prepared.graph, prepared.coupling)
     dense, smallest = check_feasible(costs, budget, training.round_to)
@@ -105,6 +112,7 @@ def compress(
     started = time.monotonic()
     training = job.training
     check_searchable(job.budget, training, job.expansion)
+    check_units(job.budget, training, job.expansion)
     yield _between(job, Stage.PREPARE, epoch=0)
     prepared = prepare(job.model, inspect_dataset(job.dataset, layout=job.layout), training)
     network = Network(on_device(prepared.graph, job.device), prepared.coupling)
@@ -131,7 +139,8 @@ def compress(
         metrics = _measure(job, prepared, data, trained)
     trained = trained.on_cpu()
     write_back(trained.full, trained.active, trained.compact)
-    exported = export_model(job.output, trained.compact, _samples(data, 2), prepared.input_names)
+    ends = _samples(data, 2), prepared.input_names
+    exported = export_model(job.output, trained.compact, *ends, prepared.coupling.weights)
     yield _between(job, Stage.EXPORT, epoch=training.epochs)
     report = _report(job, prepared, data, trained, metrics, ready, exported)
     files = write_documents(
@@ -209,7 +218,7 @@ def _report(
     return Report(
         budget=job.budget,
         dense=dense,
-        compact=count(trained.compact, _samples(data, 1)),
+        compact=count(trained.compact, _samples(data, 1), prepared.coupling.weights),
         largest_difference=difference.largest,
         relative_difference=difference.relative,
         onnx=exported.onnx,
@@ -229,7 +238,8 @@ def _report(
         | {stage.value: seconds for stage, seconds in trained.state.meter.seconds.items()},
         warnings=_warnings(dense, job.budget, job.training, job.expansion)
         + trained.state.warnings
-        + exported.warnings,
+        + exported.warnings
+        + ((SPARSE,) if prepared.coupling.weights else ()),
     )
 
 
@@ -284,7 +294,7 @@ def _hardening(trained: Trained) -> Hardening:
 def _architecture(
     job: CompressJob, prepared: Prepared, trained: Trained, exported: Exported
 ) -> ArchitectureDocument:
-    mask = trained.hardening.hardened.mask
+    mask, dense = trained.hardening.hardened.mask, trained.full.parameters
     catalogue = job.model if isinstance(job.model, CatalogueModel) else None
     return ArchitectureDocument(
         name=catalogue.name if catalogue else "uploaded",
@@ -300,6 +310,11 @@ def _architecture(
                 kept=tuple(mask[group.slice].nonzero().flatten().tolist()),
             )
             for group in trained.full.coupling.groups
+            if group.kind is not Kind.WEIGHT
+        ),
+        sparse=tuple(
+            SparseWeight(name=name, shape=tuple(dense[name].shape), kept=int(mask[group.slice].sum()))
+            for name, group in trained.full.coupling.weights.items()
         ),
         layers=layer_widths(trained.full.graph, trained.compact),
     )

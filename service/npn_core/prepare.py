@@ -13,13 +13,14 @@ from .data import arrange_inputs, check_classifier, check_preprocessing, check_t
 from .device import CPU
 from .errors import InvalidInput
 from .exported import read_exported
-from .graph import NORMS, input_names
+from .graph import NORMS, annotate, input_names
 from .groups import Coupling
 from .lift import lift, reinitialise
 from .objective import Objective, check_output, objective_of
 from .outputs import output_names, output_nodes
 from .program import with_input_names
 from .progress import DatasetInfo, InputInfo
+from .weights import weight_coupling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +51,11 @@ def prepare(model: Model, info: DatasetInfo, training: Training, *, weights: boo
     trained = isinstance(model, ModelFile) and not training.from_scratch
     check_preprocessing(training.preprocessing, info, uploaded_trained=trained)
     if isinstance(model, ModelFile):
-        graph, coupling = _coupled(_from_file(model, training), info)
+        graph, coupling = _coupled(_from_file(model, training), info, training.units)
     elif weights:
-        graph, coupling = _coupled(_built(model, info, training.seed), info)
+        graph, coupling = _coupled(_built(model, info, training.seed), info, training.units)
     else:
-        graph, coupling = _sketch(model.name, tuple(sorted(model.params.items())), info)
+        graph, coupling = _sketch(model.name, tuple(sorted(model.params.items())), info, training.units)
     info = arrange_inputs(info, input_names(graph))
     _check_batch_size(graph, training)
     _check_groups(coupling)
@@ -97,15 +98,16 @@ def _built(model: CatalogueModel, info: DatasetInfo, seed: int, device: torch.de
 
 @lru_cache(maxsize=32)
 def _sketch(
-    name: str, params: tuple[tuple[str, str], ...], info: DatasetInfo
+    name: str, params: tuple[tuple[str, str], ...], info: DatasetInfo, units: str
 ) -> tuple[fx.GraphModule, Coupling]:
     """A catalogue network without weights.  Kept: a sweep asks for the same one again and again, and export is slow."""
     model = CatalogueModel(name=name, params=dict(params))
-    return _coupled(_built(model, info, 0, torch.device("meta")), info)
+    return _coupled(_built(model, info, 0, torch.device("meta")), info, units)
 
 
-def _coupled(graph: fx.GraphModule, info: DatasetInfo) -> tuple[fx.GraphModule, Coupling]:
-    return graph, couple(graph, arrange_inputs(info, input_names(graph)).inputs)
+def _coupled(graph: fx.GraphModule, info: DatasetInfo, units: str) -> tuple[fx.GraphModule, Coupling]:
+    inputs = arrange_inputs(info, input_names(graph)).inputs
+    return graph, weight_coupling(annotate(graph, inputs)) if units == "weights" else couple(graph, inputs)
 
 
 def _check_groups(coupling: Coupling) -> None:
@@ -113,7 +115,8 @@ def _check_groups(coupling: Coupling) -> None:
         reasons = "; ".join(f"{one.name}: {one.reason}" for one in coupling.unpruned[:3])
         raise InvalidInput(
             "model.uri",
-            f"no unit of the network can leave, so that there is nothing to compress: {reasons or 'it has no layers'}",
+            "no channel, neuron or head of the network can leave, so that there is nothing to compress "
+            f"but its single weights (training.units weights): {reasons or 'it has no layers'}",
             reason="MODEL_NOT_PRUNABLE",
         )
 

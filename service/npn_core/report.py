@@ -12,7 +12,7 @@ from .config import Budget, Training
 from .progress import Cost, DatasetInfo, Metric, Trial, Unpruned
 from .strict_json import DocumentError, from_json, to_json
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _Z_95 = 1.959963984540054  # the 97.5 % point of the standard normal distribution
 
 
@@ -164,6 +164,19 @@ class KeptUnits:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SparseWeight:
+    """A weight of `shape` of which `kept` entries stayed; the others are 0.
+
+    In model.safetensors NAME.values are the former and NAME.indices (int32, ascending) their places in the flat
+    tensor, unless that would take as many bytes as the whole.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kept: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class InputSpec:
     """One input: its name, the shape of one sample, and the type of its elements ("float32", "int64")."""
 
@@ -192,7 +205,8 @@ class ArchitectureDocument:
     """architecture.json: the network that was compressed, which of its units stayed, and its new widths.
 
     `name` is that of the catalogue, with its resolved `params`, or "uploaded".  `outputs` are their names in
-    order, as in model.onnx.  A user's own class, built with the widths of `layers`, loads model.safetensors.
+    order, as in model.onnx.  A user's own class, built with the widths of `layers`, loads model.safetensors.  `sparse`
+    are the weights whose entries left one by one; then there are no `groups`.
     """
 
     format_version: int = FORMAT_VERSION
@@ -203,6 +217,7 @@ class ArchitectureDocument:
     classes: int
     groups: tuple[KeptUnits, ...]
     layers: tuple[LayerWidths, ...]
+    sparse: tuple[SparseWeight, ...] = ()
 
 
 _Document = TypeVar("_Document", Report, ArchitectureDocument)

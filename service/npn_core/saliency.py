@@ -1,8 +1,9 @@
 """How much each unit matters, from the gradients that training computes anyway.
 
 With the gate at the consumers, d loss / d z of an open gate is the sum of weight times gradient over the
-input weights that the gate multiplies.  Its mean square over minibatches is the Fisher estimate of what
-closing the gate would cost (Molchanov et al., "Importance Estimation for Neural Network Pruning", arXiv:1906.10771).
+input weights that the gate multiplies, or over the one that it belongs to.  Its mean square over minibatches is the
+Fisher estimate of what closing the gate would cost (Molchanov et al., "Importance Estimation for Neural Network
+Pruning", arXiv:1906.10771).
 """
 
 from collections.abc import Callable
@@ -43,7 +44,11 @@ def per_unit(
     own_gate = torch.ones(coupling.size, dtype=torch.float64) if z is None else z.double()
     gate = torch.cat((own_gate, torch.ones(1, dtype=torch.float64)))  # FIXED is the last
     found, places = [], []
+    sums = torch.zeros(coupling.size, dtype=torch.float64)
     for update in updates:
+        if (group := coupling.weights.get(update.name)) is not None:
+            measured = measure(network.parameters[update.name].detach(), update.gradient)
+            sums[group.slice] = measured.flatten().cpu().double()
         for dim, axis in enumerate(network.dims[update.name]):
             if axis is None or (update.name, dim) not in coupling.readers:
                 continue
@@ -54,7 +59,6 @@ def per_unit(
             found.append(measured.sum(dim=others) if others else measured)
             index = active.index(axis)
             places.append(coupling.axes[axis] if index is None else coupling.axes[axis][index])
-    sums = torch.zeros(coupling.size, dtype=torch.float64)
     if not found:
         return sums
     own, units = torch.cat(found).cpu().double(), torch.cat(places)  # they leave the device at once

@@ -73,7 +73,7 @@ class Sliced:
     def evaluation(self, loss: float, gradients: dict[str, Tensor], active: Active) -> Evaluation:
         """With the gradients of the active slices."""
         updates = [
-            Update(name=name, indices=indices, gradient=gradient)
+            Update(name=name, indices=indices, gradient=gradient, part=active.gate(name, gradient))
             for name, gradient in gradients.items()
             for indices in [active.indices(self.network.dims[name], self.network.device)]
         ]
@@ -149,18 +149,19 @@ class Masked(Sliced):
         return evaluation, gate_gradients(self.network, self.base, evaluation.updates, z)
 
     def gate(self, name: str, tensor: Tensor, active: Active) -> Tensor:
-        """The tensor times the gates of the units that a layer reads along it."""
+        """The tensor times the gates of the units that a layer reads along it, or that its entries are."""
         for dim, axis in enumerate(self.network.dims[name]):
             if axis is not None and (name, dim) in self.network.coupling.readers:
                 tensor = tensor * along(self.live(active)[axis], dim, tensor)
-        return tensor
+        gate = active.gate(name, tensor)
+        return tensor if gate is None else tensor * gate
 
     def part(self, name: str, tensor: Tensor, active: Active) -> Tensor | None:
         """1 where an entry of a slice of the tensor called `name` belongs to active units alone, and 0 elsewhere.
 
         None where no units have to do with it.
         """
-        part = None
+        part = active.gate(name, tensor)
         for dim, axis in enumerate(self.network.dims[name]):
             if axis is not None:
                 live = along(self.live(active)[axis], dim, tensor)

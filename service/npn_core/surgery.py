@@ -20,10 +20,11 @@ def compact(network: Network, active: Active, inputs: tuple[InputInfo, ...]) -> 
     """A copy of the network without its sleeping units, on the CPU: plain modules under the same names.
 
     Computes what the gated network computes under `active`; sizes in reshapes and the like follow.  Where single
-    features are gone, an index_select picks the ones that stay.
+    features are gone, an index_select picks the ones that stay; where single weights are gone, they are 0.
     """
     graph = on_device(copy.deepcopy(network.graph), CPU)
     resize_tensors(graph, network, active)
+    _close_weights(graph, network.coupling, active)
     follow_sizes(graph, network.coupling, active)
     for node in list(graph.graph.nodes):
         if node.name in network.coupling.selects:
@@ -33,6 +34,15 @@ def compact(network: Network, active: Active, inputs: tuple[InputInfo, ...]) -> 
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return annotate(graph, inputs)
+
+
+def _close_weights(graph: fx.GraphModule, coupling: Coupling, active: Active) -> None:
+    parameters = dict(graph.named_parameters())
+    with torch.no_grad():
+        for name in coupling.weights:
+            gate = active.gate(name, parameters[name])
+            if gate is not None:
+                parameters[name].mul_(gate)
 
 
 def without_gates(graph: fx.GraphModule) -> Coupling:
@@ -64,7 +74,9 @@ def write_back(network: Network, active: Active, smaller: nn.Module) -> None:
         for name, value in tensors.items():
             if name in full and not _is_index(smaller, name):
                 tensor, dims = full[name].detach(), network.dims[name]
-                put(tensor, active.indices(dims, tensor.device), value.detach())
+                gate = active.gate(name, tensor)
+                kept = value.detach() if gate is None else torch.where(gate > 0, value.detach(), tensor)
+                put(tensor, active.indices(dims, tensor.device), kept)
 
 
 def _is_index(module: nn.Module, name: str) -> bool:

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from .budget import expected_costs, harden
 from .config import Budget, Expansion, Training
-from .copies import on_device
 from .cost import CostModel, cost_model
 from .data import Batch, Data, steps_per_epoch
 from .distillation import Teacher, pupil_loss, share_of
@@ -37,9 +36,10 @@ from .saliency import Saliency, gate_gradients
 from .schedule import Schedule, rates_of
 from .state import Hardening, LoopState, Trained
 from .step import Evaluation, GateStep, Sliced, gate_step
-from .surgery import compact, without_gates
+from .surgery import without_gates
 from .telling import groups_of, progress_of
 from .validation import validate
+from .weights import compacted
 from .widening import widen
 
 REPORT_SECONDS = 0.5
@@ -98,6 +98,7 @@ class Trainer:
         self.state = LoopState.fresh(network, awake, budget, self.training, self.schedule, self.steps)
         self.teacher: Teacher | None = None
         self.runner, self.active = Sliced(network, objective.loss), network.active(awake)
+        self.kept = network.everything  # of the compact network, from stage 3 on
         self.started, self.past = time.monotonic(), 0  # and the steps of earlier trials
         self.news: tuple[str, ...] = ()  # warnings that no progress has told yet
 
@@ -353,8 +354,7 @@ class Trainer:
         state, full = self.state, self.full
         state.hardening, state.k = hardening, math.inf
         self.active = full.active(hardening.hardened.mask)
-        smaller = compact(full, self.active, self.data.info.inputs)
-        self.network = Network(on_device(smaller, full.device), without_gates(smaller))
+        self.network, self.kept = compacted(full, self.active, self.data.info.inputs)
         state.optimizer = state.optimizer.sliced(self.network.parameters, self.active, full.dims)
 
     def refresh_statistics(self) -> None:
@@ -365,9 +365,8 @@ class Trainer:
                 runner.observe(batch.x, self.network.everything, self.noise())
 
     def fine_tune_step(self, batch: Batch, progress: float) -> Evaluation:
-        """An ordinary step of the compact network."""
-        everything = self.network.everything
-        evaluation = self.runner.differentiate(batch.x, self.target(batch), everything, self.noise())
+        """An ordinary step of the compact network; weights that are gone stay 0."""
+        evaluation = self.runner.differentiate(batch.x, self.target(batch), self.kept, self.noise())
         self.state.optimizer.step(evaluation.updates, self.lr * self.rates.fine_tuning(progress))
         return evaluation
 

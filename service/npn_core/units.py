@@ -23,6 +23,7 @@ class Kind(Enum):
     FEATURE = "feature"
     HEAD = "head"
     EMBEDDING = "embedding"
+    WEIGHT = "weight"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

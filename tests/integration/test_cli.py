@@ -134,13 +134,13 @@ def test_detach_and_dry_run(scripted: ScriptedServer, capsys: pytest.CaptureFixt
 def test_what_training_is_told(scripted: ScriptedServer) -> None:
     """Suffixes of numbers, loss, output, augmentation, rounding and preprocessing arrive as fields."""
     options = "--max-macs 20M --max-bytes 1.5k --augment crop-flip --loss mse --output 1 --round-to 8"
-    options += " --from-scratch --input-mean 0.5,0.4 --input-std 0.2,0.1"
+    options += " --units weights --from-scratch --input-mean 0.5,0.4 --input-std 0.2,0.1"
     assert npn(*COMPRESS[:-1], "10k", *options.split(), "--detach") == 0
     sent = scripted.requests["CreateJob"][0].job
     assert (sent.budget.max_params, sent.budget.max_macs, sent.budget.max_bytes) == (10_000, 20_000_000, 1500)
     training = sent.training
     assert (training.augment, training.loss, training.output) == ("crop-flip", "mse", "1")
-    assert (training.round_to, training.from_scratch) == (8, True)
+    assert (training.round_to, training.from_scratch, training.units) == (8, True, "weights")
     asked = training.preprocessing
     assert (asked.mode, asked.scale, [*asked.mean], [*asked.std]) == ("fixed", 1.0, [0.5, 0.4], [0.2, 0.1])
 

@@ -174,12 +174,16 @@ def training_options(command: Command) -> Command:
     @click.option(
         "--distillation", type=float, help="Share of the dense network's answers in stage 3, 0 to 1."
     )
+    @click.option(
+        "--units", default="", help="What can leave: coupled (channels, neurons), or single weights."
+    )
     @click.option("--mask", default="", help="learned; random, magnitude or saliency to compare with.")
     @wraps(command)
     def with_training(*arguments: Any, **options: Any) -> Any:
         names = (
             *("epochs", "batch_size", "lr", "gate_lr", "weight_decay", "optimizer", "seed", "threads"),
             *("estimator", "distillation", "mask", "loss", "output", "augment", "from_scratch", "round_to"),
+            "units",
             "preprocessing",
         )
         start, end = options.pop("k_start"), options.pop("k_end")

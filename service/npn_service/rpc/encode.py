@@ -130,6 +130,7 @@ def _encode_training(training: config.Training) -> pb.Training:
         output=training.output,
         from_scratch=training.from_scratch,
         mask=training.mask,
+        units=training.units,
         round_to=training.round_to,
         optimizer=training.optimizer,
     )

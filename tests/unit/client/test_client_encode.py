@@ -92,7 +92,9 @@ def test_where_an_archive_is() -> None:
 
 def test_what_training_says_is_sent() -> None:
     """Loss, output, augmentation, rounding and a fresh start have fields of their own."""
-    asked = Training(loss="mse", output="1", augment="crop-flip", round_to=8, from_scratch=True)
+    asked = Training(
+        loss="mse", output="1", augment="crop-flip", round_to=8, units="weights", from_scratch=True
+    )
     sent = request(training=asked).job.training
     assert {field.name: value for field, value in sent.ListFields()} == {
         "loss": "mse",
@@ -100,6 +102,7 @@ def test_what_training_says_is_sent() -> None:
         "augment": "crop-flip",
         "round_to": 8,
         "from_scratch": True,
+        "units": "weights",
     }
 
 

@@ -16,6 +16,7 @@ from npn_core.report import (
     LayerWidths,
     OnnxCheck,
     Report,
+    SparseWeight,
     Versions,
 )
 
@@ -90,4 +91,5 @@ def architecture() -> ArchitectureDocument:
             ),
             LayerWidths(name="gone", type="Linear", dense=(8, 8), compact=None, arguments={}),
         ),
+        sparse=(SparseWeight(name="fc2.weight", shape=(2, 8), kept=5),),
     )
