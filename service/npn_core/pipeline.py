@@ -43,7 +43,7 @@ from .widths import layer_widths
 
 PROOF_SAMPLES = 1000
 SPARSE = (
-    "single weights are gone, not channels or neurons: model.safetensors stores what is left and where it is, and is "
+    "single weights leave, not channels or neurons: model.safetensors holds what stays and where it is, and is "
     "smaller; model.pt2 and model.onnx hold zeros instead, and compute as long as the dense network"
 )
 
@@ -238,8 +238,7 @@ def _report(
         | {stage.value: seconds for stage, seconds in trained.state.meter.seconds.items()},
         warnings=_warnings(dense, job.budget, job.training, job.expansion)
         + trained.state.warnings
-        + exported.warnings
-        + ((SPARSE,) if prepared.coupling.weights else ()),
+        + exported.warnings,
     )
 
 
@@ -331,6 +330,8 @@ def _warnings(
     schedule = Schedule.of(training.epochs, training.k, distance(dense, budget, expansion))
     if schedule.dense == 0 or schedule.plastic == schedule.dense or schedule.epochs == schedule.plastic:
         warnings.append(f"{training.epochs} epochs are too few for all three stages; use at least 4")
+    if training.units == "weights":
+        warnings.append(SPARSE)
     return tuple(warnings)
 
 

@@ -23,7 +23,8 @@ from npn_client.cli import main
 MODEL = pb.Model(architecture=pb.Architecture(name="mlp", params={"hidden": "30,10"}))
 FILES = {
     "model.pt2": b"abc",
-    "architecture.json": b'{"groups": [{"name": "fc1", "size": 30, "kept": [2, 7]}]}',
+    "architecture.json": b"""{"groups": [{"name": "fc1", "size": 30, "kept": [2, 7]}],
+        "sparse": [{"name": "fc2.weight", "shape": [10, 30], "kept": 12}]}""",
 }
 RESULT = pb.Result(
     dense=pb.Cost(params=1000, macs=900, bytes=4000),
@@ -93,7 +94,7 @@ def test_compress_to_the_end(
     assert "512 expected · 500 hardened now · budget 100" in out
     assert "10.0 times" in out
     assert "96.12 %  (95.00 to 97.00)" in out
-    assert "fc1 2/30" in out
+    assert "fc1 2/30   fc2.weight 12/300" in out
     assert (tmp_path / "out/model.pt2").read_bytes() == b"abc"
     sent = scripted.requests["CreateJob"][0].job
     assert dict(sent.model.architecture.params) == {"hidden": "30,10"}

@@ -47,7 +47,7 @@ def finish(session: Session, job: Job, *, dataset: str, out: Path | None) -> Non
     grown, title = job.snapshot.expansion is not None, text.title(job.snapshot, dataset)
     console.print(tables.result(job.snapshot.result, title, grown=grown))
     if out is not None:
-        console.print(f"units kept  {escape(tables.units(out))}", style="dim")
+        console.print(f"kept        {escape(tables.units(out))}", style="dim")
     console.print(f"trained in  {text.duration(result.train_time)}", style="dim")
     where = f"{out}/" if out is not None else f"on the server: npn download {job.id} --out DIR"
     console.print(f"artifact    {escape(where)}")

@@ -1,6 +1,7 @@
 """Tables for the terminal: results, plans, jobs, the catalogue."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -38,9 +39,11 @@ def result(outcome: Outcome, title: str, *, grown: bool = False) -> Table:
 
 
 def units(artifact: Path) -> str:
-    """Units that the compact network kept, by group, as its architecture.json says."""
-    groups = json.loads((artifact / "architecture.json").read_text())["groups"]
-    return "   ".join(f"{group['name']} {len(group['kept']):,}/{group['size']:,}" for group in groups)
+    """Units, or weights, that the compact network kept, by group, as its architecture.json says."""
+    document = json.loads((artifact / "architecture.json").read_text())
+    kept = [(group["name"], len(group["kept"]), group["size"]) for group in document["groups"]]
+    kept += [(one["name"], one["kept"], math.prod(one["shape"])) for one in document.get("sparse", ())]
+    return "   ".join(f"{name} {count:,}/{size:,}" for name, count, size in kept)
 
 
 def plan(answer: Plan, title: str) -> Table:

@@ -227,7 +227,7 @@ def test_the_budget_is_used_to_the_last_weight(mask: str, tmp_path: Path) -> Non
     outcome, _ = run(job)
     assert outcome.compact.params == 150
     assert outcome.compact.macs == outcome.dense.macs
-    assert "single weights are gone" in " ".join(report_of(job).warnings)
+    assert "single weights leave" in " ".join(report_of(job).warnings)
     assert report_of(job).largest_difference < 1e-5
 
 
