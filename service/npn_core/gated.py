@@ -35,6 +35,11 @@ def channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
+def is_normed(graph: nn.Module) -> bool:
+    """Whether it has BatchNorm with running statistics."""
+    return any(name.endswith(BATCHES_TRACKED) for name, _ in graph.named_buffers())
+
+
 @dataclass(kw_only=True, slots=True)
 class Noise:
     """Dropout's random numbers of one step, drawn at full width, so that the sample does not shift them.
@@ -103,7 +108,7 @@ class Network:
     @property
     def normed(self) -> bool:
         """Whether it has BatchNorm with running statistics."""
-        return any(name.endswith(BATCHES_TRACKED) for name in self.buffers)
+        return is_normed(self.graph)
 
     def active(self, mask: Tensor) -> Active:
         """The active units under the gates `mask` (G,) bool, closed."""

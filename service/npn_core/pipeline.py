@@ -19,11 +19,12 @@ from .checkpoint import resumed
 from .config import Budget, CatalogueModel, Expansion, Model, Training
 from .copies import on_device
 from .cost import CostModel, cost_model
+from .course import Course
 from .data import Batch, Data, Room, inspect_dataset, load_dataset, load_test
 from .device import CPU, full_precision, name_of
 from .difference import Difference
-from .gated import Network
-from .growth import awake_at_first, distance
+from .gated import Network, is_normed
+from .growth import awake_at_first
 from .latency import measure
 from .objective import Outputs, named
 from .outputs import output_tensors
@@ -31,7 +32,6 @@ from .prepare import Prepared, prepare
 from .progress import Cost, DatasetInfo, GroupPlan, Metric, Plan, Progress, Stage
 from .recount import count
 from .report import ArchitectureDocument, Hardening, KeptUnits, Report, SparseWeight, Versions
-from .schedule import Schedule
 from .search import check_searchable, search
 from .state import Trained
 from .step import gated_outputs
@@ -98,7 +98,7 @@ def plan(
         groups=tuple(GroupPlan(name=g.name, kind=g.kind.value, size=g.size) for g in groups),
         unpruned=prepared.coupling.unpruned,
         prunable=costs.prunable,
-        warnings=_warnings(dense, budget, training, expansion),
+        warnings=_warnings(prepared, dense, budget, training, expansion),
     )
 
 
@@ -236,7 +236,7 @@ def _report(
         versions=Versions.current(name_of(data.device)),
         timings={"prepare": ready}
         | {stage.value: seconds for stage, seconds in trained.state.meter.seconds.items()},
-        warnings=_warnings(dense, job.budget, job.training, job.expansion)
+        warnings=_warnings(prepared, dense, job.budget, job.training, job.expansion)
         + trained.state.warnings
         + exported.warnings,
     )
@@ -320,16 +320,29 @@ def _architecture(
 
 
 def _warnings(
-    dense: Cost, budget: Budget, training: Training, expansion: Expansion | None
+    prepared: Prepared, dense: Cost, budget: Budget, training: Training, expansion: Expansion | None
 ) -> tuple[str, ...]:
     warnings = [
         f"max_{kind} is {limit:,} and the dense network has {getattr(dense, kind):,}: nothing will be removed"
         for kind, limit in budget.limits.items()
         if limit >= getattr(dense, kind) and expansion is None
     ]
-    schedule = Schedule.of(training.epochs, training.k, distance(dense, budget, expansion))
-    if schedule.dense == 0 or schedule.plastic == schedule.dense or schedule.epochs == schedule.plastic:
-        warnings.append(f"{training.epochs} epochs are too few for all three stages; use at least 4")
+    course = Course.of(
+        training,
+        budget,
+        expansion,
+        dense,
+        normed=is_normed(prepared.graph),
+        objective=prepared.objective.kind,
+        trained=prepared.trained,
+    )
+    stages = course.schedule.stage_epochs.values()
+    if 0 in stages:
+        dense_epochs, plastic, fine_tune = stages
+        warnings.append(
+            f"of {training.epochs} epochs stage 1 has {dense_epochs}, stage 2 {plastic} and stage 3 {fine_tune}: "
+            "a stage without epochs learns nothing; all have some from 3 epochs on, where training.k says nothing else"
+        )
     if training.units == "weights":
         warnings.append(SPARSE)
     return tuple(warnings)

@@ -20,20 +20,19 @@ from torch import Tensor
 from .budget import expected_costs, harden
 from .config import Budget, Expansion, Training
 from .cost import CostModel, cost_model
+from .course import Course
 from .data import Batch, Data, steps_per_epoch
 from .distillation import Teacher, pupil_loss, share_of
 from .errors import Stopped, TrainingDiverged
 from .estimators import ESTIMATORS
 from .gated import Network, Noise
-from .growth import GROWN_BY, asked, awake_at_first, demand, distance, hibernate, is_grown, lacking, wake
+from .growth import GROWN_BY, asked, awake_at_first, demand, hibernate, is_grown, lacking, wake
 from .masks import SCORES
 from .objective import Objective, Outputs, chance_warning, probe
-from .optimizer import settled
 from .pace import check, is_due
 from .progress import Metric, Progress, Stage
 from .pull import first_gates, first_phi, prices, pull
 from .saliency import Saliency, gate_gradients
-from .schedule import Schedule, rates_of
 from .state import Hardening, LoopState, Trained
 from .step import Evaluation, GateStep, Sliced, gate_step
 from .surgery import without_gates
@@ -82,16 +81,14 @@ class Trainer:
         self.full = self.network = network
         self.costs, self.data, self.objective = costs, data, objective
         self.budget, self.trained, self.expansion = budget, trained, expansion
-        self.training = settled(training, network.normed, objective.kind, trained=trained)
         self.should_stop, self.keeper = should_stop, keeper
         awake = awake_at_first(network.coupling, expansion or Expansion())
         if trained:
             hibernate(network, ~awake)
         self.first = costs.count(awake)
-        searched = budget.max_accuracy_drop_points is not None and not trained
-        halvings = distance(self.first, budget, expansion)
-        self.rates = rates_of(self.training.optimizer, trained or searched or expansion is not None, halvings)
-        self.schedule = Schedule.of(training.epochs, training.k, halvings, self.rates, dense_first=searched)
+        task = training, budget, expansion, self.first
+        course = Course.of(*task, normed=network.normed, objective=objective.kind, trained=trained)
+        self.training, self.rates, self.schedule = course.training, course.rates, course.schedule
         self.estimator = ESTIMATORS[training.estimator]
         self.steps = steps_per_epoch(len(data.train), training.batch_size)
         self.lr = self.training.lr or math.nan

@@ -281,3 +281,21 @@ def test_a_sliced_job_equals_a_masked_one(
     assert {n: t.shape for n, t in one.items()} == {n: t.shape for n, t in other.items()}
     for name, tensor in one.items():
         torch.testing.assert_close(tensor, other[name], atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("training", "stages"),
+    [
+        (Training(epochs=2), "stage 1 has 0, stage 2 1 and stage 3 1"),
+        (Training(epochs=3), ""),
+        (
+            Training(epochs=10, k=KSchedule(dense_fraction=0.5, plastic_fraction=0.5)),
+            "stage 1 has 5, stage 2 5 and stage 3 0",
+        ),
+    ],
+)
+def test_a_stage_without_epochs_is_told(digits: Path, training: Training, stages: str) -> None:
+    """In the plan, with what each stage has."""
+    warnings = " ".join(plan(MLP, inspect_dataset(digits), BUDGET, training).warnings)
+    assert stages in warnings
+    assert bool(stages) == ("a stage without epochs" in warnings)

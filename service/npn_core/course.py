@@ -1,0 +1,38 @@
+"""How a job trains: its settings filled in, the rates of its weights, the epochs of its stages."""
+
+from dataclasses import dataclass
+
+from .config import Budget, Expansion, Training
+from .growth import distance
+from .optimizer import settled
+from .progress import Cost
+from .schedule import Rates, Schedule, rates_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Course:
+    """`training` is settled; `rates` and `schedule` follow from it and from how far the budget is."""
+
+    training: Training
+    rates: Rates
+    schedule: Schedule
+
+    @classmethod
+    def of(
+        cls,
+        training: Training,
+        budget: Budget,
+        expansion: Expansion | None,
+        first: Cost,
+        *,
+        normed: bool,
+        objective: str,
+        trained: bool,
+    ) -> "Course":
+        """That of a network whose awake units cost `first`; the rest as in `optimizer.settled`."""
+        complete = settled(training, normed, objective, trained=trained)
+        searched = budget.max_accuracy_drop_points is not None and not trained
+        halvings = distance(first, budget, expansion)
+        rates = rates_of(complete.optimizer, trained or searched or expansion is not None, halvings)
+        schedule = Schedule.of(training.epochs, training.k, halvings, rates, dense_first=searched)
+        return cls(training=complete, rates=rates, schedule=schedule)
