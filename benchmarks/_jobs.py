@@ -47,7 +47,8 @@ def run_job(
         "first_params": outcome.dense.params,
         "params": outcome.compact.params,
         "macs": outcome.compact.macs,
-        "kept": [len(group["kept"]) for group in architecture["groups"]],
+        "kept": [len(group["kept"]) for group in architecture["groups"]]
+        or [one["kept"] for one in architecture["sparse"]],
         "dense_test": metrics.get("dense_test_accuracy"),
         "validation": metrics.get("compact_validation_accuracy"),
         "test": metrics.get("compact_test_accuracy"),

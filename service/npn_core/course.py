@@ -33,6 +33,9 @@ class Course:
         complete = settled(training, normed, objective, trained=trained)
         searched = budget.max_accuracy_drop_points is not None and not trained
         halvings = distance(first, budget, expansion)
-        rates = rates_of(complete.optimizer, trained or searched or expansion is not None, halvings)
+        dense_counts = trained or searched or expansion is not None
+        # far budgets close early because what hibernates costs no time: single weights always do
+        far = halvings if training.units == "coupled" else 0.0
+        rates = rates_of(complete.optimizer, dense_counts, far)
         schedule = Schedule.of(training.epochs, training.k, halvings, rates, dense_first=searched)
         return cls(training=complete, rates=rates, schedule=schedule)

@@ -1,0 +1,49 @@
+"""course.py: what a job's settings come to."""
+
+import pytest
+
+from npn_core.config import Budget, Expansion, Training
+from npn_core.course import Course
+from npn_core.progress import Cost
+from npn_core.schedule import EARLY, FAR, RATES, Rates
+
+FIRST = Cost(params=2 ** (int(FAR) + 10), macs=1000, bytes=4000)
+FAR_BUDGET, NEAR_BUDGET = Budget(max_params=1000), Budget(max_params=2 ** (int(FAR) + 9))
+DROP = Budget(max_accuracy_drop_points=0.5)
+
+
+@pytest.mark.parametrize(
+    ("budget", "units", "normed", "trained", "expansion", "rates"),
+    [
+        (FAR_BUDGET, "coupled", False, False, None, EARLY["adam"]),
+        (NEAR_BUDGET, "coupled", False, False, None, RATES["adam"]),
+        (FAR_BUDGET, "weights", False, False, None, RATES["adam"]),
+        (FAR_BUDGET, "coupled", False, True, None, RATES["adam"]),
+        (FAR_BUDGET, "coupled", False, False, Expansion(), RATES["adam"]),
+        (DROP, "coupled", False, False, None, RATES["adam"]),
+        (NEAR_BUDGET, "coupled", True, False, None, EARLY["sgd"]),
+        (NEAR_BUDGET, "weights", True, False, None, EARLY["sgd"]),
+        (NEAR_BUDGET, "coupled", True, True, None, RATES["adam"]),
+    ],
+)
+def test_when_the_gates_close(
+    budget: Budget, units: str, normed: bool, trained: bool, expansion: Expansion | None, rates: Rates
+) -> None:
+    """Early in a new network that SGD trains, or whose budget is far and frees coupled units; else as a rule."""
+    training = Training(epochs=20, units=units)
+    task = training, budget, expansion, FIRST
+    course = Course.of(*task, normed=normed, objective="cross_entropy", trained=trained)
+    assert course.rates is rates
+    assert course.training.optimizer == ("sgd" if normed and not trained else "adam")
+    assert course.training.lr is not None
+
+
+def test_a_search_trains_the_dense_network_first() -> None:
+    """For all of the job's epochs, unless it came trained."""
+    task = Training(epochs=20), DROP, None, FIRST
+    found = [
+        Course.of(*task, normed=False, objective="cross_entropy", trained=trained).schedule.dense
+        for trained in (False, True)
+    ]
+    assert found[0] == 20
+    assert found[1] < 20
