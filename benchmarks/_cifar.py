@@ -1,0 +1,121 @@
+"""CIFAR-10 in plain PyTorch, without the project's training code: what a compressed network is compared with."""
+
+import io
+import math
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+BATCH = 128
+OPTIMIZERS = {
+    "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True),
+    "adam": partial(torch.optim.Adam, fused=True),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Images:
+    """uint8 images (N, 3, 32, 32), labels (N,), and the mean and deviation of the training set's channels."""
+
+    images: Tensor
+    labels: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def standardised(self, x: Tensor, device: torch.device) -> Tensor:
+        """Images as a network takes them, channels innermost in memory."""
+        x = (x.to(device).float() - self.mean.to(device)) / self.std.to(device)
+        return x.contiguous(memory_format=torch.channels_last)
+
+
+def read(folder: Path, split: str) -> tuple[Tensor, Tensor]:
+    """uint8 images (N, 3, 32, 32) and labels (N,) of a split."""
+    table = pyarrow.parquet.read_table(sorted(str(p) for p in folder.glob(f"{split}-*.parquet")))
+    images = [np.asarray(Image.open(io.BytesIO(row["bytes"]))) for row in table["img"].to_pylist()]
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.tensor(table["label"].to_pylist())
+
+
+def training_images(folder: Path, seed: int, samples: int | None = None) -> Images:
+    """The training split less a seeded tenth, which the service holds out for validation; the first `samples` of it."""
+    images, labels = read(folder, "train")
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(images), generator=generator)[len(images) // 10 :][:samples]
+    images, labels = images[order], labels[order]
+    mean, std = (f(images.float(), (0, 2, 3)).view(1, 3, 1, 1) for f in (torch.mean, torch.std))
+    return Images(images=images, labels=labels, mean=mean, std=std)
+
+
+def crop_flip(x: Tensor, generator: torch.Generator) -> Tensor:
+    """A crop of each image padded by 4 black pixels, mirrored or not."""
+    n, _, height, width = x.shape
+    padded = F.pad(x, (4, 4, 4, 4))
+    top, left = (torch.randint(9, (n, 1), generator=generator) for _ in range(2))
+    columns = torch.arange(width) + left
+    flipped = torch.rand(n, 1, generator=generator) < 0.5
+    columns = torch.where(flipped, columns.flip(1), columns)
+    rows = torch.arange(height) + top
+    which = torch.arange(n)[:, None, None]
+    return padded[which, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+class Fit:
+    """Training by `optimizer` over half a cosine from `lr` to 0: crops, flips, batches of 128; in bfloat16 on a GPU."""
+
+    def __init__(
+        self, module: nn.Module, data: Images, *, epochs: int, optimizer: str, lr: float, seed: int
+    ) -> None:
+        self.module, self.data, self.epochs, self.lr = module.train(), data, epochs, lr
+        self.device = next(module.parameters()).device
+        self.optimizer = OPTIMIZERS[optimizer](module.parameters(), lr=lr)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.steps = epochs * math.ceil(len(data.images) / BATCH)
+        self.step = 0
+
+    def run(self) -> float:
+        """All epochs, a line each; the seconds that they took."""
+        started = time.perf_counter()
+        for epoch in range(self.epochs):
+            loss = self.epoch()
+            print(epoch + 1, f"{loss:.3f}", f"{time.perf_counter() - started:.0f} s", flush=True)
+        return time.perf_counter() - started
+
+    def epoch(self) -> float:
+        """The loss of the last batch."""
+        loss = torch.zeros(())
+        for chosen in torch.randperm(len(self.data.images), generator=self.generator).split(BATCH):
+            x = crop_flip(self.data.images[chosen], self.generator)
+            x, y = self.data.standardised(x, self.device), self.data.labels[chosen].to(self.device)
+            factor = 0.5 * (1 + math.cos(math.pi * self.step / self.steps))
+            self.optimizer.param_groups[0]["lr"] = self.lr * factor
+            self.optimizer.zero_grad()
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+                loss = F.cross_entropy(self.module(x), y)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.regularise()
+            self.optimizer.step()
+            self.step += 1
+        return loss.item()
+
+    def regularise(self) -> None:
+        """What a pruner adds to the gradients; nothing here."""
+
+
+def test_accuracy(module: nn.Module, data: Images, folder: Path) -> float:
+    """The share of the test images that the network in evaluation mode has right."""
+    module.eval()
+    device = next(module.parameters()).device
+    x, y = read(folder, "test")
+    with torch.no_grad():
+        right = sum(
+            int((module(data.standardised(a, device)).argmax(1).cpu() == b).sum())
+            for a, b in zip(x.split(500), y.split(500), strict=True)
+        )
+    return right / len(y)

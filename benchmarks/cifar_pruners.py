@@ -1,0 +1,135 @@
+"""Torch-Pruning's magnitude and group-norm pruners on CIFAR-10, from one dense network, to a budget of multiply-adds.
+
+    python benchmarks/cifar_plain.py --epochs 20 --save dense20.pt --out cifar_dense20.json
+    python benchmarks/cifar_pruners.py --dense dense20.pt --max-macs 20406592 --out cifar_pruners.json
+
+"magnitude" prunes the dense network and fine-tunes it for `--epochs`.  "group-norm" first trains it with that
+library's group sparsity for `--sparse-epochs` of them.  Both prune globally, in small steps until the budget is met,
+and are trained as in `cifar_plain.py`, from a fifth of its rate, as is usual for a network that is trained already.
+The test images are read once.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch_pruning as tp
+from _cifar import Fit, Images, test_accuracy, training_images
+from _machine import machine
+from torch import Tensor, nn
+
+from npn_core.catalogue import build
+from npn_core.recount import count
+
+STEPS = 400  # of pruning, from nothing to everything
+
+
+class SparseFit(Fit):
+    """With the pruner's group sparsity in the gradients."""
+
+    pruner: Any
+
+    def regularise(self) -> None:
+        """As the library's own loop does."""
+        self.pruner.regularize(self.module)
+
+
+def magnitude(module: nn.Module, example: Tensor) -> Any:
+    """By the L2 norm of a group's weights."""
+    importance = tp.importance.GroupMagnitudeImportance(p=2)
+    return tp.pruner.MagnitudePruner(module, example, importance, **_options(module))
+
+
+def group_norm(module: nn.Module, example: Tensor) -> Any:
+    """By the same norm, after training that drives whole groups to zero (Fang et al., arXiv:2301.12900)."""
+    importance = tp.importance.GroupMagnitudeImportance(p=2)
+    return tp.pruner.GroupNormPruner(module, example, importance, reg=5e-4, **_options(module))
+
+
+def _options(module: nn.Module) -> dict[str, Any]:
+    head = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    return {
+        "global_pruning": True,
+        "iterative_steps": STEPS,
+        "pruning_ratio": 1.0,
+        "max_pruning_ratio": 0.95,
+        "ignored_layers": head,
+    }
+
+
+PRUNERS: dict[str, Callable[[nn.Module, Tensor], Any]] = {"magnitude": magnitude, "group-norm": group_norm}
+
+
+def prune(pruner: Any, module: nn.Module, example: Tensor, limit: int) -> int:
+    """Step by step until the network has at most `limit` multiply-adds; how many it has then."""
+    for _ in range(STEPS):
+        macs = count(module, (example,)).macs
+        if macs <= limit:
+            return macs
+        pruner.step()
+    raise SystemExit(f"the pruner stops at {macs:,} multiply-adds, above {limit:,}")
+
+
+def run(name: str, arguments: argparse.Namespace, data: Images) -> dict[str, Any]:
+    """From the dense network to the pruned one's test accuracy."""
+    device, shape = torch.device(arguments.device), (3, 32, 32)
+    module = build(arguments.model, {}, input_shape=shape, classes=10, seed=arguments.seed)
+    module.load_state_dict(torch.load(arguments.dense, weights_only=True))
+    module.to(device, memory_format=torch.channels_last)
+    example = torch.zeros(1, *shape, device=device)
+    pruner = PRUNERS[name](module, example)
+    options = {"optimizer": "sgd", "lr": arguments.lr, "seed": arguments.seed}
+    sparse, seconds = arguments.sparse_epochs if name == "group-norm" else 0, 0.0
+    if sparse:
+        fit = SparseFit(module, data, epochs=sparse, **options)
+        fit.pruner = pruner
+        seconds += fit.run()
+    macs = prune(pruner, module.eval(), example, arguments.max_macs)
+    seconds += Fit(module, data, epochs=arguments.epochs - sparse, **options).run()
+    return {
+        "run": name,
+        "model": arguments.model,
+        "limits": {"macs": arguments.max_macs},
+        "macs": macs,
+        "params": sum(p.numel() for p in module.parameters()),
+        "epochs": arguments.epochs,
+        "sparse_epochs": sparse,
+        **options,
+        "test": test_accuracy(module, data, arguments.dataset),
+        "seconds": seconds,
+    }
+
+
+def main() -> None:
+    """Run, print a line each, save JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--dataset", type=Path, default=Path("../shared/data/cifar10"))
+    parser.add_argument("--dense", type=Path, required=True)
+    parser.add_argument("--model", default="resnet20")
+    parser.add_argument("--runs", nargs="+", choices=PRUNERS, default=list(PRUNERS))
+    parser.add_argument("--max-macs", type=int, required=True)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--sparse-epochs", type=int, default=5)
+    parser.add_argument("--lr", type=float, default=0.02)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--samples", type=int, help="Train on so many images alone, to try it.")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    data, results = training_images(arguments.dataset, arguments.seed, arguments.samples), []
+    for name in arguments.runs:
+        results.append(run(name, arguments, data))
+        print(json.dumps(results[-1]), flush=True)
+        if arguments.out:
+            arguments.out.write_text(json.dumps({"machine": machine(), "results": results}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
