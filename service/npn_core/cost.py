@@ -7,9 +7,11 @@ alive together with itself:
 
     E[n_i n_j] = s_i s_j + sum_u c_iu c_ju p_u (1 - p_u)
 
-so every cost is a quadratic in the live positions of the axes.  At gates of 0 and 1 it is a count.
+so every cost is a quadratic in the live positions of the axes; where the units are single weights it is linear in their
+gates.  At gates of 0 and 1 it is a count.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,24 +39,18 @@ def alive_probabilities(coupling: Coupling, pi: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CostModel:
-    """Costs as quadratics of live positions.  The first axis of each tensor is COST_KINDS (3), float64.
+class CostModel(ABC):
+    """Costs of what is alive.  The first axis of each tensor is COST_KINDS (3), float64.
 
-    cost = constant + linear s + s^T quadratic s + pair . p(1 - p) + own . p, with s = fixed + counts p: `counts`
-    (A, G), `fixed` (A,), `linear` (3, A), `quadratic` (3, A, A), `pair` (3, G), `own` (3, G).
-
-    `own` is what a single weight costs: a parameter and its bytes, and no multiply-add, for a dense kernel
-    multiplies zeros, too.
+    `constant` is what no unit has to do with.
     """
 
     coupling: Coupling
     constant: Tensor
-    linear: Tensor
-    quadratic: Tensor
-    counts: Tensor
-    fixed: Tensor
-    pair: Tensor
-    own: Tensor
+
+    @abstractmethod
+    def expected(self, pi: Tensor) -> Tensor:
+        """E[cost] (3,) in the order of COST_KINDS, for gate probabilities `pi` (G,); differentiable."""
 
     @property
     def prunable(self) -> float:
@@ -63,8 +59,29 @@ class CostModel:
         params = COST_KINDS.index("params")
         return 1 - float(self.constant[params]) / max(1, self.count(whole).params)
 
+    def count(self, mask: Tensor) -> Cost:
+        """The cost of the compact network of a hard `mask` (G,) bool, which is closed first."""
+        # at 0/1 probabilities the expectation is the count, and float64 holds it exactly
+        costs = self.expected(mask.to(torch.float64))
+        return Cost(**{kind: round(value) for kind, value in zip(COST_KINDS, costs.tolist(), strict=True)})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CoupledCosts(CostModel):
+    """Quadratics of live positions.
+
+    cost = constant + linear s + s^T quadratic s + pair . p(1 - p), with s = fixed + counts p: `counts` (A, G),
+    `fixed` (A,), `linear` (3, A), `quadratic` (3, A, A), `pair` (3, G).
+    """
+
+    linear: Tensor
+    quadratic: Tensor
+    counts: Tensor
+    fixed: Tensor
+    pair: Tensor
+
     def expected(self, pi: Tensor) -> Tensor:
-        """E[cost] (3,) in the order of COST_KINDS, for gate probabilities `pi` (G,); differentiable."""
+        """By the formula above."""
         p = alive_probabilities(self.coupling, pi)
         s = self.fixed + torch.mv(self.counts, p)
         pairs = torch.outer(s, s)
@@ -73,14 +90,23 @@ class CostModel:
             + self.linear @ s
             + (self.quadratic * pairs).sum(dim=(1, 2))
             + self.pair @ (p * (1 - p))
-            + self.own @ p
         )
 
-    def count(self, mask: Tensor) -> Cost:
-        """The cost of the compact network of a hard `mask` (G,) bool, which is closed first."""
-        # at 0/1 probabilities the expectation is the count, and float64 holds it exactly
-        costs = self.expected(mask.to(torch.float64))
-        return Cost(**{kind: round(value) for kind, value in zip(COST_KINDS, costs.tolist(), strict=True)})
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WeightCosts(CostModel):
+    """cost = constant + single n, with n (W,) how many entries of each tensor of single weights are alive.
+
+    `single` (3, W) is what one of them costs: a parameter and its bytes, and no multiply-add, for a dense kernel
+    multiplies zeros, too.
+    """
+
+    single: Tensor
+
+    def expected(self, pi: Tensor) -> Tensor:
+        """By the formula above."""
+        alive = [pi[group.slice].sum() for group in self.coupling.weights.values()]
+        return self.constant + self.single @ torch.stack(alive)
 
 
 def cost_model(graph: fx.GraphModule, coupling: Coupling) -> CostModel:
@@ -95,19 +121,21 @@ class _Builder:
         self.constant = torch.zeros(3, dtype=torch.float64)
         self.linear = torch.zeros(3, n, dtype=torch.float64)
         self.quadratic = torch.zeros(3, n, n, dtype=torch.float64)
-        self.own = torch.zeros(3, coupling.size, dtype=torch.float64)
+        self.single = torch.zeros(3, len(coupling.weights), dtype=torch.float64)
 
     def build(self) -> CostModel:
         self.add_storage()
         for node in self.graph.graph.nodes:
             self.add_products(node)
+        if self.coupling.weights:
+            return WeightCosts(coupling=self.coupling, constant=self.constant, single=self.single)
         counts = torch.zeros(len(self.coupling.axes), self.coupling.size, dtype=torch.float64)
         fixed = torch.zeros(len(self.coupling.axes), dtype=torch.float64)
         for number, units in enumerate(self.coupling.axes):
             free = units[units != FIXED]
             counts[number].index_add_(0, free, torch.ones(len(free), dtype=torch.float64))
             fixed[number] = len(units) - len(free)
-        return CostModel(
+        return CoupledCosts(
             coupling=self.coupling,
             constant=self.constant,
             linear=self.linear,
@@ -115,7 +143,6 @@ class _Builder:
             counts=counts,
             fixed=fixed,
             pair=torch.stack([((q @ counts) * counts).sum(dim=0) for q in self.quadratic]),
-            own=self.own,
         )
 
     def add_storage(self) -> None:
@@ -129,8 +156,8 @@ class _Builder:
             if tensor is not None:
                 params = tensor.numel() if name in parameters else 0
                 size = torch.tensor([params, 0, tensor.nbytes], dtype=torch.float64)
-                if (group := self.coupling.weights.get(name)) is not None:
-                    self.own[:, group.slice] = size[:, None] / group.size
+                if name in self.coupling.weights:
+                    self.single[:, [*self.coupling.weights].index(name)] = size / tensor.numel()
                 else:
                     self.add(dims, tensor.shape, size)
 
