@@ -51,7 +51,16 @@ TASKS = {
             Peer(name="NPN reference code, shrinking", size=150_406, error=0.66),
         ),
     ),
-    "mlp": Task(title="MLP 784-300-100 on MNIST", size="params"),
+    "mlp": Task(
+        title="MLP 784-300-100 on MNIST",
+        size="params",
+        peers=(  # single weights, as many times fewer as they say of 266,610 (arXiv:1701.05369, table 1)
+            Peer(name="sparse variational dropout", size=266_610 / 68, error=1.92),
+            Peer(name="dynamic network surgery", size=266_610 / 56, error=1.99),
+            Peer(name="soft weight sharing", size=266_610 / 23, error=1.94),
+            Peer(name="Han et al.", size=266_610 / 12, error=1.59),
+        ),
+    ),
     "moons": Task(
         title="Moons, one hidden layer",
         size="params",
@@ -72,9 +81,15 @@ def main() -> None:
     )
     parser.add_argument("--task", choices=TASKS, required=True)
     parser.add_argument("--results", type=Path, nargs="+", required=True)
+    parser.add_argument("--runs", nargs="+", help="Kinds of runs to show; all of them by default.")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    results = [one for path in arguments.results for one in json.loads(path.read_text())["results"]]
+    results = [
+        one
+        for path in arguments.results
+        for one in json.loads(path.read_text())["results"]
+        if not arguments.runs or one["run"] in arguments.runs
+    ]
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     draw(axes, TASKS[arguments.task], results)
     figure.savefig(arguments.out, metadata={"Date": None} if arguments.out.suffix == ".svg" else None)
@@ -95,13 +110,13 @@ def draw(axes: Axes, task: Task, results: list[dict[str, Any]]) -> None:
             color=colour,
             label=label(row),
         )
-    for peer in task.peers:
+    for number, peer in enumerate(task.peers):
         axes.plot(peer.size, peer.error, "x", color="0.35")
         side = "right" if peer.size > 1e5 else "left"  # of the text, so that it stays inside
         axes.annotate(
             peer.name,
             (peer.size, peer.error),
-            xytext=(-5 if side == "right" else 5, 4),
+            xytext=(-5 if side == "right" else 5, (4, -10)[number % 2]),  # neighbours above and below
             textcoords="offset points",
             ha=side,
             color="0.35",
