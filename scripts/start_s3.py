@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import fcntl
 import getpass
 import json
@@ -31,6 +30,14 @@ ACCESS_KEY, SECRET_KEY = "ci:minio", "ci-secret-key"
 REGION = "us-east-1"
 START_SECONDS = 60.0
 STORAGE = ("account", "container", "object")
+
+# Linux: the thread that started a server takes it along, so that a killed test run leaves nothing behind.  Not as a
+# `preexec_fn`: that runs between fork and exec, where gRPC's handlers for forks can hang in a test that uses it.
+DIE_WITH_PARENT = """\
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 COMMON = """\
 [DEFAULT]
@@ -185,13 +192,13 @@ class S3Server:
         (self._folder / f"{kind}.conf").write_text(head + rest)
 
     def _launch(self, kind: str) -> None:
+        server = ENVIRONMENT / "bin" / f"swift-{kind}-server"
         with (self._folder / f"{kind}.log").open("ab") as log:
             self._processes[kind] = subprocess.Popen(
-                [ENVIRONMENT / "bin" / f"swift-{kind}-server", self._folder / f"{kind}.conf", "-v"],
+                [sys.executable, "-c", DIE_WITH_PARENT, server, self._folder / f"{kind}.conf", "-v"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                preexec_fn=_die_with_parent,
             )
 
 
@@ -222,11 +229,6 @@ def _claim(port: int) -> int:
     """The port itself.  Raises OSError when it is taken."""
     with socket.create_server(("127.0.0.1", port)):
         return port
-
-
-def _die_with_parent() -> None:
-    """Linux: the thread that started the server takes it along, so a killed test run leaves nothing behind."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
