@@ -23,16 +23,16 @@ OPTIMIZERS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Images:
-    """uint8 images (N, 3, 32, 32), labels (N,), and the mean and deviation of the training set's channels."""
+    """uint8 images (N, 3, 32, 32), labels (N,), and, on a device, the mean and deviation of the set's channels."""
 
     images: Tensor
     labels: Tensor
     mean: Tensor
     std: Tensor
 
-    def standardised(self, x: Tensor, device: torch.device) -> Tensor:
+    def standardised(self, x: Tensor) -> Tensor:
         """Images as a network takes them, channels innermost in memory."""
-        x = (x.to(device).float() - self.mean.to(device)) / self.std.to(device)
+        x = (x.to(self.mean.device).float() - self.mean) / self.std
         return x.contiguous(memory_format=torch.channels_last)
 
 
@@ -43,13 +43,14 @@ def read(folder: Path, split: str) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.tensor(table["label"].to_pylist())
 
 
-def training_images(folder: Path, seed: int, samples: int | None = None) -> Images:
-    """The training split less a seeded tenth, which the service holds out for validation; the first `samples` of it."""
+def training_images(
+    folder: Path, generator: torch.Generator, device: torch.device, samples: int | None = None
+) -> Images:
+    """The training split less a random tenth, as the service keeps for validation; the first `samples` of it."""
     images, labels = read(folder, "train")
-    generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(images), generator=generator)[len(images) // 10 :][:samples]
     images, labels = images[order], labels[order]
-    mean, std = (f(images.float(), (0, 2, 3)).view(1, 3, 1, 1) for f in (torch.mean, torch.std))
+    mean, std = (f(images.float(), (0, 2, 3)).view(1, 3, 1, 1).to(device) for f in (torch.mean, torch.std))
     return Images(images=images, labels=labels, mean=mean, std=std)
 
 
@@ -70,12 +71,19 @@ class Fit:
     """Training by `optimizer` over half a cosine from `lr` to 0: crops, flips, batches of 128; in bfloat16 on a GPU."""
 
     def __init__(
-        self, module: nn.Module, data: Images, *, epochs: int, optimizer: str, lr: float, seed: int
+        self,
+        module: nn.Module,
+        data: Images,
+        generator: torch.Generator,
+        *,
+        epochs: int,
+        optimizer: str,
+        lr: float,
     ) -> None:
         self.module, self.data, self.epochs, self.lr = module.train(), data, epochs, lr
         self.device = next(module.parameters()).device
         self.optimizer = OPTIMIZERS[optimizer](module.parameters(), lr=lr)
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = generator
         self.steps = epochs * math.ceil(len(data.images) / BATCH)
         self.step = 0
 
@@ -92,7 +100,7 @@ class Fit:
         loss = torch.zeros(())
         for chosen in torch.randperm(len(self.data.images), generator=self.generator).split(BATCH):
             x = crop_flip(self.data.images[chosen], self.generator)
-            x, y = self.data.standardised(x, self.device), self.data.labels[chosen].to(self.device)
+            x, y = self.data.standardised(x), self.data.labels[chosen].to(self.device)
             factor = 0.5 * (1 + math.cos(math.pi * self.step / self.steps))
             self.optimizer.param_groups[0]["lr"] = self.lr * factor
             self.optimizer.zero_grad()
@@ -111,11 +119,10 @@ class Fit:
 def test_accuracy(module: nn.Module, data: Images, folder: Path) -> float:
     """The share of the test images that the network in evaluation mode has right."""
     module.eval()
-    device = next(module.parameters()).device
     x, y = read(folder, "test")
     with torch.no_grad():
         right = sum(
-            int((module(data.standardised(a, device)).argmax(1).cpu() == b).sum())
+            int((module(data.standardised(a)).argmax(1).cpu() == b).sum())
             for a, b in zip(x.split(500), y.split(500), strict=True)
         )
     return right / len(y)

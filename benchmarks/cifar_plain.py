@@ -23,19 +23,20 @@ from npn_core.catalogue import build
 
 def train(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train, then measure on the test split."""
-    data = training_images(arguments.dataset, arguments.seed)
+    generator, device = torch.Generator().manual_seed(arguments.seed), torch.device(arguments.device)
+    data = training_images(arguments.dataset, generator, device)
     params = dict(pair.split("=") for pair in arguments.params)
     module = build(arguments.model, params, input_shape=(3, 32, 32), classes=10, seed=arguments.seed)
-    module.to(torch.device(arguments.device), memory_format=torch.channels_last)
-    options = {"optimizer": arguments.optimizer, "lr": arguments.lr, "seed": arguments.seed}
-    seconds = Fit(module, data, epochs=arguments.epochs, **options).run()
+    module.to(device, memory_format=torch.channels_last)
+    options = {"epochs": arguments.epochs, "optimizer": arguments.optimizer, "lr": arguments.lr}
+    seconds = Fit(module, data, generator, **options).run()
     if arguments.save:
         torch.save(module.state_dict(), arguments.save)
     return {
         "model": arguments.model,
         "params": params,
         "parameters": sum(p.numel() for p in module.parameters()),
-        "epochs": arguments.epochs,
+        "seed": arguments.seed,
         **options,
         "test": test_accuracy(module, data, arguments.dataset),
         "seconds": seconds,

@@ -81,20 +81,22 @@ def run(name: str, arguments: argparse.Namespace, data: Images) -> dict[str, Any
     module.to(device, memory_format=torch.channels_last)
     example = torch.zeros(1, *shape, device=device)
     pruner = PRUNERS[name](module, example)
-    options = {"optimizer": "sgd", "lr": arguments.lr, "seed": arguments.seed}
+    options = {"optimizer": "sgd", "lr": arguments.lr}
+    generator = torch.Generator().manual_seed(arguments.seed)
     sparse, seconds = arguments.sparse_epochs if name == "group-norm" else 0, 0.0
     if sparse:
-        fit = SparseFit(module, data, epochs=sparse, **options)
+        fit = SparseFit(module, data, generator, epochs=sparse, **options)
         fit.pruner = pruner
         seconds += fit.run()
     macs = prune(pruner, module.eval(), example, arguments.max_macs)
-    seconds += Fit(module, data, epochs=arguments.epochs - sparse, **options).run()
+    seconds += Fit(module, data, generator, epochs=arguments.epochs - sparse, **options).run()
     return {
         "run": name,
         "model": arguments.model,
         "limits": {"macs": arguments.max_macs},
         "macs": macs,
         "params": sum(p.numel() for p in module.parameters()),
+        "seed": arguments.seed,
         "epochs": arguments.epochs,
         "sparse_epochs": sparse,
         **options,
@@ -123,7 +125,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    data, results = training_images(arguments.dataset, arguments.seed, arguments.samples), []
+    generator, device = torch.Generator().manual_seed(arguments.seed), torch.device(arguments.device)
+    data, results = training_images(arguments.dataset, generator, device, arguments.samples), []
     for name in arguments.runs:
         results.append(run(name, arguments, data))
         print(json.dumps(results[-1]), flush=True)
