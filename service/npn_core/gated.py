@@ -123,8 +123,7 @@ class Network:
             for name, tensor in (self.parameters | self.buffers).items()
         }
         for name in self.coupling.weights:
-            gate = active.gate(name, sliced[name])
-            sliced[name] = sliced[name] if gate is None else sliced[name] * gate
+            sliced[name] = active.gated(name, sliced[name])
         return sliced
 
     def run(self, x: tuple[Tensor, ...], one: Pass) -> tuple[Tensor, ...]:

@@ -185,6 +185,11 @@ class Active:
             self._sent[key] = alive.to(tensor.device, tensor.dtype)
         return self._sent[key]
 
+    def gated(self, name: str, tensor: Tensor) -> Tensor:
+        """The tensor called `name` with zeros for its entries that sleep; itself where `gate` is None."""
+        gate = self.gate(name, tensor)
+        return tensor if gate is None else tensor * gate
+
     def picked_on(self, device: torch.device, node: str) -> Tensor | None:
         """`picked`, for what is read on `device`."""
         return self._on(device, node, self.picked(node))

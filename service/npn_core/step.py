@@ -153,8 +153,7 @@ class Masked(Sliced):
         for dim, axis in enumerate(self.network.dims[name]):
             if axis is not None and (name, dim) in self.network.coupling.readers:
                 tensor = tensor * along(self.live(active)[axis], dim, tensor)
-        gate = active.gate(name, tensor)
-        return tensor if gate is None else tensor * gate
+        return active.gated(name, tensor)
 
     def part(self, name: str, tensor: Tensor, active: Active) -> Tensor | None:
         """1 where an entry of a slice of the tensor called `name` belongs to active units alone, and 0 elsewhere.

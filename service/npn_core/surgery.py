@@ -40,9 +40,7 @@ def _close_weights(graph: fx.GraphModule, coupling: Coupling, active: Active) ->
     parameters = dict(graph.named_parameters())
     with torch.no_grad():
         for name in coupling.weights:
-            gate = active.gate(name, parameters[name])
-            if gate is not None:
-                parameters[name].mul_(gate)
+            parameters[name].copy_(active.gated(name, parameters[name]))
 
 
 def without_gates(graph: fx.GraphModule) -> Coupling:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from compress_runs import write_dataset, write_model
+from compress_runs import loaded_outputs, write_dataset, write_model
 from torch import Tensor, nn
 
 from npn_core.config import Budget, ModelFile, Training
@@ -44,6 +44,18 @@ class Pictures(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """(N, 1, 6, 6) of 0 to 255 -> logits (N, 3)."""
         return self.fc(self.features(image))
+
+
+class Normed(nn.Module):
+    """A classifier of images whose channels a GroupNorm holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.fc = nn.Conv2d(1, 8, 3), nn.GroupNorm(2, 8), nn.Linear(8, 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(N, 1, 6, 6) of 0 to 255 -> logits (N, 3)."""
+        return self.fc(self.norm(self.conv(image / 255)).mean((2, 3)))
 
 
 class TwoHeads(Pictures):
@@ -114,3 +126,11 @@ def job_of(
         training=TRAINING,
         output=tmp_path / "out",
     )
+
+
+def accuracy_of(job: CompressJob) -> float:
+    """The share of the test pictures that the artifact's program has right."""
+    data = pictures(TEST, 1)
+    found = loaded_outputs(job, torch.from_numpy(data["x"][:, None]).float())
+    assert isinstance(found, Tensor)
+    return float((found.argmax(1).numpy() == data["y"]).mean())

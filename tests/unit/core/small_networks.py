@@ -2,7 +2,7 @@
 
 import copy
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -54,6 +54,7 @@ def network(
     *shapes: tuple[int, ...],
     dtype: torch.dtype = torch.float32,
     inputs: str = "float32",
+    coupled: Callable[[fx.GraphModule, tuple[InputInfo, ...]], Coupling] = couple,
 ) -> Network:
     """The module, exported and lifted, for samples of these shapes (default: one of CONV_INPUT)."""
     shapes = shapes or (CONV_INPUT,)
@@ -62,7 +63,7 @@ def network(
     example = tuple(torch.zeros(2, *shape, dtype=stored) for shape in shapes)
     dynamic = tuple({0: batch} for _ in shapes)
     graph = lift(torch.export.export(module.train(), example, dynamic_shapes=dynamic))
-    coupling = couple(graph, infos(*shapes, names=input_names(graph), dtype=inputs))
+    coupling = coupled(graph, infos(*shapes, names=input_names(graph), dtype=inputs))
     return Network(graph.to(dtype), coupling)
 
 

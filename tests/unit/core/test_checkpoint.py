@@ -79,7 +79,7 @@ JOBS: dict[str, Callable[[Path], CompressJob]] = {
     "from scratch": lambda folder: pictures_job(folder, from_scratch=True, estimator="arm"),
     "distill": distill_job,
     "values": values_job,
-    "weights": lambda folder: replace(pictures_job(folder, units="weights"), budget=Budget(max_params=350)),
+    "weights": lambda folder: pictures_job(folder, units="weights"),
 }
 STEPS = 9  # of an epoch: a tenth of the samples is held out
 STAGES = {Stage.DENSE: (0, 1), Stage.PLASTIC: (1, 3), Stage.FINE_TUNE: (3, 6)}

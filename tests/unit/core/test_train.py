@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from compress_runs import architecture_of, loaded_outputs, metrics_of, report_of, run, write_model
-from own_jobs import TEST, TRAINING, Pictures, Regressor, job_of, pictures, seeded, values
+from own_jobs import TEST, TRAINING, Pictures, Regressor, accuracy_of, job_of, pictures, seeded, values
 from torch import Tensor
 
 from npn_core.config import Budget, ModelFile, Preprocessing
@@ -118,10 +118,7 @@ def test_an_uploaded_classifier(classification: CompressJob) -> None:
     assert (group.name, group.kind, group.size) == ("conv1", "channel", 8)
     assert 0 < len(group.kept) < 8
     assert [one.name for one in report.unpruned] == ["fc"]
-    data = pictures(TEST, 1)
-    found = loaded_outputs(classification, torch.from_numpy(data["x"][:, None]).float())
-    assert isinstance(found, Tensor)
-    accuracy = (found.argmax(1).numpy() == data["y"]).mean()
+    accuracy = accuracy_of(classification)
     assert accuracy == pytest.approx(metrics_of(classification)["compact_test_accuracy"])
     assert accuracy > 0.9
 

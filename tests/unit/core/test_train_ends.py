@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from compress_runs import architecture_of, loaded_outputs, metrics_of, report_of, run
-from own_jobs import TEST, TRAINING, PicturesAndValues, TwoHeads, job_of, pictures, seeded, values
+from own_jobs import TEST, TRAINING, Normed, PicturesAndValues, TwoHeads, job_of, pictures, seeded, values
 from torch import Tensor, nn
 
 from npn_core.config import Budget, Preprocessing
@@ -90,15 +90,6 @@ def test_inputs_of_other_names_are_refused(tmp_path: Path) -> None:
 
 def test_a_network_without_units_is_refused(tmp_path: Path) -> None:
     """Where nothing can leave there is nothing to do, and the reasons are told."""
-
-    class Normed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.norm, self.fc = nn.Conv2d(1, 8, 3), nn.GroupNorm(2, 8), nn.Linear(8, 3)
-
-        def forward(self, image: Tensor) -> Tensor:
-            return self.fc(self.norm(self.conv(image)).mean((2, 3)))
-
     job = job_of(tmp_path, seeded(Normed), [(1, 6, 6)], pictures)
     with pytest.raises(InvalidInput, match="normalises over it") as refused:
         plan(job.model, inspect_dataset(job.dataset), job.budget, replace(TRAINING, from_scratch=True))

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from compress_runs import architecture_of, loaded_outputs, metrics_of, report_of, run
-from own_jobs import TEST, Pictures, Regressor, job_of, pictures, seeded, values
+from compress_runs import architecture_of, metrics_of, report_of, run
+from own_jobs import Normed, Pictures, Regressor, accuracy_of, job_of, pictures, seeded, values
 from safetensors.torch import load_file
-from small_networks import batch, conv_net, cross_entropy, infos
-from torch import Generator, Tensor, nn
+from small_networks import batch, conv_net, cross_entropy, infos, network
+from torch import Generator, Tensor, fx, nn
 from torch.func import functional_call
 
 from npn_core import recount, weights
@@ -21,10 +21,11 @@ from npn_core.data import inspect_dataset
 from npn_core.errors import InvalidInput
 from npn_core.gated import Network, Noise
 from npn_core.graph import annotate
-from npn_core.lift import lift
+from npn_core.groups import Coupling
 from npn_core.masks import SCORES
 from npn_core.optimizer import SlicedAdam
 from npn_core.pipeline import CompressJob, plan
+from npn_core.progress import InputInfo
 from npn_core.saliency import gate_gradients
 from npn_core.step import Masked, Sliced, gated_outputs
 from npn_core.surgery import compact, write_back
@@ -35,18 +36,14 @@ INPUTS = infos((1, 8, 8))
 NAMES = ("conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight")
 
 
-def network(module: nn.Module, example: Tensor) -> Network:
-    """The module, whose single weights are units."""
-    dtype = "int64" if example.dtype == torch.int64 else "float32"
-    dynamic = ({0: torch.export.Dim("batch", min=1)},)
-    graph = lift(torch.export.export(module.train(), (example,), dynamic_shapes=dynamic))
-    annotate(graph, infos(example.shape[1:], dtype=dtype))
-    return Network(graph, weight_coupling(graph))
+def single_weights(graph: fx.GraphModule, inputs: tuple[InputInfo, ...]) -> Coupling:
+    """The graph's single weights as units."""
+    return weight_coupling(annotate(graph, inputs))
 
 
 def conv_network() -> Network:
     """Two convolutions and two linear layers, without dropout."""
-    return network(conv_net(dropout=0.0), torch.zeros(2, 1, 8, 8))
+    return network(conv_net(dropout=0.0), coupled=single_weights)
 
 
 def drawn(size: int, seed: int, share: float = 0.5) -> Tensor:
@@ -95,7 +92,7 @@ def test_tied_weights_are_one_unit() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.last(self.table(x).mean(1))
 
-    tied = network(seeded(Tied), torch.zeros(2, 3, dtype=torch.int64))
+    tied = network(seeded(Tied), (3,), inputs="int64", coupled=single_weights)
     assert [group.size for group in tied.coupling.groups] == [36]
     model = cost_model(tied.graph, tied.coupling)
     assert model.count(torch.ones(36, dtype=torch.bool)).params == 36 + 9
@@ -258,10 +255,7 @@ def test_a_job_keeps_zeros_zero(finished: CompressJob) -> None:
         and "tracked" not in name
     )
     assert others + sum(one.kept for one in document.sparse) == 350
-    data = pictures(TEST, 1)
-    found = loaded_outputs(finished, torch.from_numpy(data["x"][:, None]).float())
-    assert isinstance(found, Tensor)
-    accuracy = (found.argmax(1).numpy() == data["y"]).mean()
+    accuracy = accuracy_of(finished)
     assert accuracy == pytest.approx(metrics_of(finished)["compact_test_accuracy"])
     assert accuracy > 0.9
 
@@ -325,15 +319,6 @@ def test_the_plan_tells_the_range(tmp_path: Path) -> None:
 
 def test_a_network_whose_channels_stay_can_lose_weights(tmp_path: Path) -> None:
     """GroupNorm holds all channels; single weights leave nonetheless."""
-
-    class Normed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.norm, self.fc = nn.Conv2d(1, 8, 3), nn.GroupNorm(2, 8), nn.Linear(8, 3)
-
-        def forward(self, image: Tensor) -> Tensor:
-            return self.fc(self.norm(self.conv(image / 255)).mean((2, 3)))
-
     job = job_of(tmp_path, seeded(Normed), [(1, 6, 6)], pictures)
     job = replace(job, training=replace(job.training, preprocessing=Preprocessing(mode="none")))
     assert isinstance(job.model, ModelFile)
