@@ -231,7 +231,7 @@ def _outcome(message: pb.Result) -> Outcome:
 
 
 def _training(message: pb.Training) -> Training:
-    numbers = "epochs batch_size lr gate_lr weight_decay seed threads distillation round_to"
+    numbers = "epochs batch_size lr gate_lr weight_decay seed threads distillation round_to thinnest_branch"
     return Training(
         **_present(message, numbers),
         k=KSchedule(**_present(message.k, "dense_fraction plastic_fraction start end")),

@@ -69,6 +69,8 @@ class Training:
     `round_to`.  `distillation` is the share of the dense network's soft answers in the last stage's targets
     (0 to 1); `mask` is "learned", or for comparison "random", "magnitude" or "saliency".  `units` are "coupled"
     (channels, neurons, features, heads) or single "weights", which become 0 in a network of the same shapes.
+    A residual branch of which the budget would leave less than a share of `thinnest_branch` leaves as a whole; at 0 all
+    stay.
     """
 
     epochs: int | None = None
@@ -90,6 +92,7 @@ class Training:
     mask: str = ""
     units: str = ""
     round_to: int | None = None
+    thinnest_branch: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,9 +3,9 @@
     state.json            where the loop is, its numbers, and the SHA-256 of the other file
     tensors.safetensors   weights, buffers, moments, gates, generators
 
-A checkpoint is taken between two steps.  The network itself is not in it: it is built anew from the job, in
-stage 3 also cut anew by the mask.  Then every tensor of the fresh state must be there under its name, with its
-type and shape, and no other; only then are their values taken over.
+A checkpoint is taken between two steps.  The network itself is not in it: it is built anew from the job,
+from stage 2 on without the branches that have left, in stage 3 cut anew by the mask.  Then every tensor of the fresh
+state must be there under its name, with its type and shape, and no other; only then are their values taken over.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ from .strict_json import DocumentError, from_json, to_json
 from .train import STAGES, Trainer
 from .units import Kind
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 STATE, TENSORS = "state.json", "tensors.safetensors"
 FILES = (STATE, TENSORS)
 _MASK = "hardening.mask"
@@ -93,6 +93,7 @@ class Document:
     warnings: tuple[str, ...]
     history: tuple[Progress, ...]
     share: float
+    dropped: tuple[str, ...]
     pulse: Pulse
     seconds: float
     resumed: int
@@ -203,7 +204,7 @@ def _document(trainer: Trainer, tensors_sha256: str) -> Document:
         training=trainer.training,
         budget=trainer.budget,
         expansion=trainer.expansion,
-        widths={group.name: group.size for group in trainer.full.coupling.groups},
+        widths={group.name: group.size for group in trainer.dense.coupling.groups},
         stage=state.stage,
         epoch=state.epoch,
         batch=state.batch,
@@ -213,6 +214,7 @@ def _document(trainer: Trainer, tensors_sha256: str) -> Document:
         warnings=state.warnings,
         history=tuple(state.history),
         share=state.share,
+        dropped=state.dropped,
         pulse=state.pulse,
         seconds=trainer.seconds(),
         resumed=state.resumed,
@@ -297,6 +299,10 @@ def _shape(trainer: Trainer, document: Document, found: Mapping[str, Tensor]) ->
         state.dense = {n: torch.empty_like(t) for n, t in trainer.full.graph.state_dict().items()}
     if trainer.objective.kind == "distill" or document.share > 0:
         trainer.teacher = trainer.make_teacher(asked=False)
+    try:
+        trainer.drop(document.dropped)
+    except KeyError as error:
+        raise CheckpointRefused(f"its network has no residual branch {error!s:.60}") from None
     if document.hardening is not None:
         trainer.cut(_hardening(trainer, document.hardening, found.get(_MASK)))
 

@@ -164,6 +164,8 @@ class Training:
     method.  `mask` is for benchmarks: "random", "magnitude" and "saliency" replace what the gates learned by a mask
     of the same budget, so that anybody can see whether learning them was worth it.  `units` are what has gates:
     "coupled" channels, neurons, features and heads, which leave the network, or single "weights", which become 0.
+    A residual branch of which the budget would leave less than a share of `thinnest_branch` leaves as a whole before
+    stage 2; at 0 every branch stays, and None leaves it to the method.
     """
 
     epochs: int = 20
@@ -185,6 +187,7 @@ class Training:
     distillation: float | None = None
     mask: str = "learned"
     units: str = "coupled"
+    thinnest_branch: float | None = None
 
     def __post_init__(self) -> None:
         for name, low in (("epochs", 1), ("batch_size", 1), ("threads", 1)):
@@ -199,6 +202,11 @@ class Training:
             self.distillation is None or 0 <= self.distillation <= 1,
             "training.distillation",
             f"distillation is {self.distillation}; it must be between 0 and 1",
+        )
+        _require(
+            self.thinnest_branch is None or 0 <= self.thinnest_branch <= 1,
+            "training.thinnest_branch",
+            f"thinnest_branch is {self.thinnest_branch}; it must be between 0 and 1",
         )
         for name in ("lr", "gate_lr"):
             value = getattr(self, name)

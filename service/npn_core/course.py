@@ -1,12 +1,14 @@
 """How a job trains: its settings filled in, the rates of its weights, the epochs of its stages."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .config import Budget, Expansion, Training
 from .growth import distance
 from .optimizer import settled
 from .progress import Cost
 from .schedule import Rates, Schedule, rates_of
+
+THINNEST_BRANCH = 0.5  # of a new network under SGD, where multiply-adds are what is limited; by measurement
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,4 +40,10 @@ class Course:
         far = halvings if training.units == "coupled" else 0.0
         rates = rates_of(complete.optimizer, dense_counts, far)
         schedule = Schedule.of(training.epochs, training.k, halvings, rates, dense_first=searched)
+        if complete.thinnest_branch is None:
+            narrows = (
+                complete.optimizer == "sgd" and complete.units == "coupled" and budget.max_macs is not None
+            )
+            share = THINNEST_BRANCH if narrows and not dense_counts else 0.0
+            complete = replace(complete, thinnest_branch=share)
         return cls(training=complete, rates=rates, schedule=schedule)

@@ -1,13 +1,18 @@
-"""The two baselines that learned gates must beat: random scores and weight magnitude."""
+"""What hardening begins with: what the gates have learned, or a baseline that they must beat."""
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import torch
 from torch import Generator, Tensor
 
+from .config import Budget
+from .cost import CostModel
 from .gated import Network
 from .groups import FIXED
+from .pull import first_phi
+from .state import LoopState
 
 
 def random_scores(network: Network, generator: Generator) -> Tensor:
@@ -44,3 +49,17 @@ def magnitude_scores(network: Network, _: Generator) -> Tensor:
 SCORES: Mapping[str, Callable[[Network, Generator], Tensor]] = MappingProxyType(
     {"random": random_scores, "magnitude": magnitude_scores}
 )
+
+
+def chosen(
+    kind: str, network: Network, state: LoopState, costs: CostModel, budget: Budget
+) -> tuple[Tensor, Tensor]:
+    """The mask (G,) before repair and the scores (G,) by which that goes: the learned ones, or a baseline's."""
+    mask, gates = state.candidates, state.gates
+    if kind == "learned":
+        mask, scores = gates.harden(), gates.phi
+    elif kind == "saliency":
+        scores = first_phi(state.saliency, gates, costs, budget)
+    else:
+        scores = SCORES[kind](network, state.generators.masks)
+    return mask, scores.masked_fill(~state.candidates, -math.inf)

@@ -106,6 +106,10 @@ class SlicedOptimizer(ABC):
 
         return self._with(parameters, moment)
 
+    def kept(self, parameters: dict[str, Tensor]) -> Self:
+        """The optimizer of a network that has fewer `parameters`, each as it was."""
+        return self._with(parameters, lambda _, moment: moment)
+
     def _with(self, parameters: dict[str, Tensor], moment: Callable[[str, Tensor], Tensor]) -> Self:
         other = type(self)(parameters=parameters, weight_decay=self.weight_decay, steps=self.steps)
         for kind, own in other.moments.items():

@@ -214,7 +214,7 @@ def _report(
     difference = largest_difference(
         network, trained, _samples(data, min(PROOF_SAMPLES, len(data.validation)))
     )
-    whole = compact(network, network.active(trained.state.candidates), data.info.inputs)
+    whole = compact(trained.dense, trained.whole, data.info.inputs)
     return Report(
         budget=job.budget,
         dense=dense,
@@ -249,7 +249,7 @@ def largest_difference(network: Network, trained: Trained, x: tuple[Tensor, ...]
 
 def _measure(job: CompressJob, prepared: Prepared, data: Data, trained: Trained) -> tuple[Metric, ...]:
     """What the network said as it came, dense and compact; the one place that reads the test split."""
-    network = Network(copy.deepcopy(trained.full.graph), trained.full.coupling)
+    network = Network(copy.deepcopy(trained.dense.graph), trained.dense.coupling)
     network.graph.load_state_dict(trained.state.dense)
     test = load_test(
         job.dataset,
@@ -293,7 +293,7 @@ def _hardening(trained: Trained) -> Hardening:
 def _architecture(
     job: CompressJob, prepared: Prepared, trained: Trained, exported: Exported
 ) -> ArchitectureDocument:
-    mask, dense = trained.hardening.hardened.mask, trained.full.parameters
+    mask, dense = trained.of_dense(trained.hardening.hardened.mask), trained.dense
     catalogue = job.model if isinstance(job.model, CatalogueModel) else None
     return ArchitectureDocument(
         name=catalogue.name if catalogue else "uploaded",
@@ -308,14 +308,16 @@ def _architecture(
                 size=group.size,
                 kept=tuple(mask[group.slice].nonzero().flatten().tolist()),
             )
-            for group in trained.full.coupling.groups
+            for group in dense.coupling.groups
             if group.kind is not Kind.WEIGHT
         ),
         sparse=tuple(
-            SparseWeight(name=name, shape=tuple(dense[name].shape), kept=int(mask[group.slice].sum()))
-            for name, group in trained.full.coupling.weights.items()
+            SparseWeight(
+                name=name, shape=tuple(dense.parameters[name].shape), kept=int(mask[group.slice].sum())
+            )
+            for name, group in dense.coupling.weights.items()
         ),
-        layers=layer_widths(trained.full.graph, trained.compact),
+        layers=layer_widths(dense.graph, trained.compact),
     )
 
 

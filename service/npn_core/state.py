@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+from .branches import units_of
 from .budget import Hardened, Multipliers
 from .config import Budget, Training
 from .copies import on_device
@@ -67,7 +68,7 @@ class LoopState:
     `history` has the progress at each validation.  From stage 2 on there are `dense`, the full network's state
     dict after stage 1, and `share`, that which it has in stage 3's targets; in stage 3 `hardening`.
     `candidates` (G,) bool are the units that stage 1 trained: hardening may open them, awake in stage 2 or not.
-    `pulse` times an expansion's growth.
+    `dropped` are the residual branches that left whole, in that order.  `pulse` times an expansion's growth.
     `seconds` were spent, and `resumed` times was the job taken up again, in attempts before this one.
     """
 
@@ -91,6 +92,7 @@ class LoopState:
     warnings: tuple[str, ...] = ()
     history: list[Progress] = field(default_factory=list)
     dense: dict[str, Tensor] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
     share: float = 0.0
     hardening: Hardening | None = None
     seconds: float = 0.0
@@ -105,14 +107,27 @@ class LoopState:
 
     def widen(self, wider: Wider, dims: Mapping[str, Dims]) -> None:
         """Follow the network into its wider form; `dims` are those of the old one's parameters.  New units sleep."""
-        self.optimizer = self.optimizer.widened(wider.network.parameters, wider.layout, dims)
         kept = ~wider.inserted
-        phi = torch.where(kept, self.gates.phi[wider.origin], PHI_CENTER)
-        self.gates = Gates(phi=phi, awake=self.gates.awake[wider.origin] & kept)
+        self.follow(self.optimizer.widened(wider.network.parameters, wider.layout, dims), wider.origin)
+        phi = torch.where(kept, self.gates.phi, PHI_CENTER)
+        self.gates = Gates(phi=phi, awake=self.gates.awake & kept)
         self.candidates = self.gates.awake.clone()
-        self.gate_adam.first = self.gate_adam.first[wider.origin] * kept
+        self.gate_adam.first = self.gate_adam.first * kept
         self.saliency = Saliency.none(len(kept))
-        self.estimates = Estimates.none(len(kept))
+
+    def drop(self, branches: tuple[str, ...], parameters: dict[str, Tensor], origin: Tensor) -> None:
+        """Follow the network into its form without `branches`, of these `parameters`; `origin` as in `follow`."""
+        self.follow(self.optimizer.kept(parameters), origin)
+        self.dropped = branches
+
+    def follow(self, optimizer: SlicedOptimizer, origin: Tensor) -> None:
+        """Go on with another network's `optimizer`; each of its units was that of `origin` (G',)."""
+        self.optimizer = optimizer
+        self.gates = Gates(phi=self.gates.phi[origin], awake=self.gates.awake[origin])
+        self.candidates = self.candidates[origin]
+        self.gate_adam.first = self.gate_adam.first[origin]
+        self.saliency = self.saliency.of(origin)
+        self.estimates = Estimates.none(len(origin))
 
     @classmethod
     def fresh(
@@ -147,11 +162,13 @@ class LoopState:
 class Trained:
     """What the loop returns: the compact network, and which units of the `full` one it was made of (`active`).
 
-    `first` is the cost of what was awake at the start; `training` is settled; `seconds` were spent on the job in all
-    attempts; `trials` ended before this network was chosen.
+    `full` is `dense`, the network that stage 1 trained, without the branches that left whole.  `first` is the cost of
+    what was awake at the start; `training` is settled; `seconds` were spent on the job in all attempts; `trials` ended
+    before this network was chosen.
     """
 
     compact: fx.GraphModule
+    dense: Network
     full: Network
     costs: CostModel
     first: Cost
@@ -163,6 +180,24 @@ class Trained:
     trials: tuple[Trial, ...] = ()
 
     def on_cpu(self) -> "Trained":
-        """The same with both networks on the CPU; the state stays where it is."""
-        full = Network(on_device(self.full.graph, CPU), self.full.coupling)
-        return replace(self, compact=on_device(self.compact, CPU), full=full)
+        """The same with its networks on the CPU; the state stays where it is."""
+        dense, full = (Network(on_device(n.graph, CPU), n.coupling) for n in (self.dense, self.full))
+        return replace(self, compact=on_device(self.compact, CPU), dense=dense, full=full)
+
+    def of_dense(self, mask: Tensor) -> Tensor:
+        """The units of `dense` (G,) that are those of `full` in `mask` (G',), bool."""
+        if self.dense.coupling is self.full.coupling:
+            return mask
+        found = torch.zeros(self.dense.coupling.size, dtype=torch.bool)
+        found[units_of(self.dense.coupling, self.full.coupling)] = mask
+        return found
+
+    @property
+    def whole(self) -> Active:
+        """The units of `dense` that stage 1 trained."""
+        grown = (
+            self.state.candidates
+            if self.dense.coupling is self.full.coupling
+            else self.dense.everything.alive[:-1]
+        )
+        return self.dense.active(grown)

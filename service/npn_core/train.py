@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 import torch
 from torch import Tensor
 
+from .branches import thin_branches, units_of, without
 from .budget import expected_costs, harden
 from .config import Budget, Expansion, Training
 from .cost import CostModel, cost_model
@@ -27,7 +28,7 @@ from .errors import Stopped, TrainingDiverged
 from .estimators import ESTIMATORS
 from .gated import Network, Noise
 from .growth import GROWN_BY, asked, awake_at_first, demand, hibernate, is_grown, lacking, wake
-from .masks import SCORES
+from .masks import chosen
 from .objective import Objective, Outputs, chance_warning, probe
 from .pace import check, is_due
 from .progress import Metric, Progress, Stage
@@ -60,8 +61,8 @@ class Keeper(Protocol):
 class Trainer:
     """One job's training: its state, and `run`, which may be called once and goes on from that state.
 
-    `full` is the whole network, `network` the one that trains, the compact one in stage 3.  `trained`: the
-    network came with weights that are worth something.  `expansion`: it is to grow.
+    `dense` is the network of stage 1, `full` the same without branches that left, `network` the one that trains, in
+    stage 3 the compact one.  `trained`: it came with weights that are worth something.  `expansion`: it is to grow.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Trainer:
         should_stop: Callable[[], bool],
         keeper: Keeper | None = None,
     ) -> None:
-        self.full = self.network = network
+        self.dense = self.full = self.network = network
         self.costs, self.data, self.objective = costs, data, objective
         self.budget, self.trained, self.expansion = budget, trained, expansion
         self.should_stop, self.keeper = should_stop, keeper
@@ -121,6 +122,7 @@ class Trainer:
             raise AssertionError("stage 3 was not entered")
         return Trained(
             compact=self.network.graph.eval(),
+            dense=self.dense,
             full=self.full,
             costs=self.costs,
             first=self.first,
@@ -135,8 +137,7 @@ class Trainer:
         """What is left of the present epoch, then a validation."""
         state, meter = self.state, self.state.meter
         meter.pause()
-        said = time.monotonic()
-        loss = math.nan
+        said, loss = time.monotonic(), math.nan
         state.epoch_start = state.generators.order.get_state()
         for batch in self.batches(state.batch):
             self.pause()
@@ -258,10 +259,15 @@ class Trainer:
         generator, inputs = self.state.generators.growth, self.data.info.inputs
         wider = widen(self.full, more, inputs, generator, quiet=self.trained)
         self.state.widen(wider, self.full.dims)
-        self.full = self.network = wider.network
-        self.costs = cost_model(self.full.graph, self.full.coupling)
-        self.runner = Sliced(self.network, self.loss())
-        self.active = self.full.active(self.state.gates.awake)
+        self.dense = wider.network
+        self.adopt(wider.network)
+
+    def adopt(self, network: Network) -> None:
+        """Go on with another network, to which the state belongs by now."""
+        self.full = self.network = network
+        self.costs = cost_model(network.graph, network.coupling)
+        self.runner = Sliced(network, self.loss())
+        self.active = network.active(self.state.gates.awake)
 
     # ---------------------------------------------------------------------------------- stage 2
 
@@ -275,8 +281,17 @@ class Trainer:
             self.teacher = self.make_teacher()
         state.candidates = state.gates.awake.clone()
         if self.training.mask == "learned":
+            share, inputs = self.training.thinnest_branch or 0.0, self.data.info.inputs
+            self.drop(thin_branches(self.full, state.saliency, self.budget, share, inputs))
             state.gates = first_gates(state.saliency, state.gates, self.costs, self.budget)
             self.active = self.full.active(state.gates.awake)
+
+    def drop(self, branches: tuple[str, ...]) -> None:
+        """Go on without these residual branches."""
+        if branches:
+            network = without(self.full, branches, self.data.info.inputs)
+            self.state.drop(branches, network.parameters, units_of(self.full.coupling, network.coupling))
+            self.adopt(network)
 
     def make_teacher(self, *, asked: bool = True) -> Teacher:
         """A copy of the dense network as it is, which later steps do not change; `asked` as in Teacher."""
@@ -324,27 +339,17 @@ class Trainer:
     def harden(self) -> None:
         """The gates become a mask that meets the budget; the compact network trains on."""
         state, k = self.state, self.state.k
+        best = chosen(self.training.mask, self.full, state, self.costs, self.budget)
         groups = groups_of(state, self.costs)
         costs = expected_costs(self.costs, state.gates.probabilities(k), self.budget)
         self.cut(
             Hardening(
-                hardened=harden(self.costs, self.budget, *self.chosen(), self.training.round_to),
+                hardened=harden(self.costs, self.budget, *best, self.training.round_to),
                 expected={kind: cost.item() for kind, cost in costs.items()},
                 gate_entropy={group.name: group.entropy for group in groups},
             )
         )
         self.refresh_statistics()
-
-    def chosen(self) -> tuple[Tensor, Tensor]:
-        """The mask (G,) before repair and the scores (G,) by which that goes: the learned ones, or a baseline's."""
-        gates, kind, mask = self.state.gates, self.training.mask, self.state.candidates
-        if kind == "learned":
-            mask, scores = gates.harden(), gates.phi
-        elif kind == "saliency":
-            scores = first_phi(self.state.saliency, gates, self.costs, self.budget)
-        else:
-            scores = SCORES[kind](self.full, self.state.generators.masks)
-        return mask, scores.masked_fill(~self.state.candidates, -math.inf)
 
     def cut(self, hardening: Hardening) -> None:
         """Go on with the compact network, and with the moments of the weights that stay."""

@@ -166,6 +166,9 @@ def training_options(command: Command) -> Command:
     @click.option("--augment", default="", help="none or crop-flip.")
     @click.option("--from-scratch", is_flag=True, help="Initialise a network of your own anew.")
     @click.option("--round-to", type=int, help="Keep a multiple of this many units in each group.")
+    @click.option(
+        "--thinnest-branch", type=float, help="A residual branch of which less would stay leaves, 0 to 1."
+    )
     @preprocessing_options
     @click.option("--k-start", type=float, help="Plasticity k at the begin of the plastic stage.")
     @click.option("--k-end", type=float, help="Plasticity k at its end.")
@@ -183,7 +186,7 @@ def training_options(command: Command) -> Command:
         names = (
             *("epochs", "batch_size", "lr", "gate_lr", "weight_decay", "optimizer", "seed", "threads"),
             *("estimator", "distillation", "mask", "loss", "output", "augment", "from_scratch", "round_to"),
-            "units",
+            *("units", "thinnest_branch"),
             "preprocessing",
         )
         start, end = options.pop("k_start"), options.pop("k_end")

@@ -127,6 +127,7 @@ def _encode_training(training: config.Training) -> pb.Training:
         seed=training.seed,
         threads=training.threads,
         distillation=training.distillation,
+        thinnest_branch=training.thinnest_branch,
         output=training.output,
         from_scratch=training.from_scratch,
         mask=training.mask,

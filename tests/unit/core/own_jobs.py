@@ -46,6 +46,35 @@ class Pictures(nn.Module):
         return self.fc(self.features(image))
 
 
+class Residual(nn.Module):
+    """A classifier of images with two residual branches, and a third that changes the number of channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.fc = nn.Conv2d(1, 8, 3, padding=1), nn.Linear(10, 3)
+        self.conv1, self.norm1 = nn.Conv2d(8, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.conv2, self.norm2 = nn.Conv2d(6, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.norm3, self.conv3 = nn.BatchNorm2d(8), nn.Conv2d(8, 5, 3, padding=1)
+        self.conv4, self.scale = nn.Conv2d(5, 8, 1), nn.Parameter(torch.full((8, 1, 1), 0.5))
+        self.conv5, self.conv6, self.side = nn.Conv2d(8, 7, 1), nn.Conv2d(7, 10, 1), nn.Conv2d(8, 10, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(N, 1, 6, 6) of 0 to 255 -> logits (N, 3)."""
+        x = torch.relu(self.stem(image / 255))
+        x = torch.relu(self.first(x) + x)
+        x = x + self.second(x)
+        x = self.side(x) + self.conv6(torch.relu(self.conv5(x)))
+        return self.fc(torch.relu(x).mean((2, 3)))
+
+    def first(self, x: Tensor) -> Tensor:
+        """The first branch."""
+        return self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(x)))))
+
+    def second(self, x: Tensor) -> Tensor:
+        """The second one, with a parameter of its own."""
+        return self.scale * self.conv4(torch.relu(self.conv3(self.norm3(x))))
+
+
 class Normed(nn.Module):
     """A classifier of images whose channels a GroupNorm holds."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from compress_runs import report_of, run, write_dataset
-from own_jobs import SAMPLES, TEST, TRAINING, Pictures, Regressor, job_of, pictures, seeded, values
+from own_jobs import SAMPLES, TEST, TRAINING, Pictures, Regressor, Residual, job_of, pictures, seeded, values
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -52,6 +52,13 @@ def pictures_job(folder: Path, **changes: Any) -> CompressJob:
     return replace(job, training=training, budget=Budget(max_params=350))
 
 
+def residual_job(folder: Path) -> CompressJob:
+    """An uploaded network with residual branches, of which one leaves."""
+    job = job_of(folder, seeded(Residual), [(1, 6, 6)], pictures)
+    training = replace(SHORT, preprocessing=Preprocessing(mode="none"), thinnest_branch=0.9)
+    return replace(job, training=training, budget=Budget(max_params=700))
+
+
 def distill_job(folder: Path) -> CompressJob:
     """An uploaded network that is its own teacher, and has BatchNorm."""
     job = job_of(folder, seeded(Pictures), [(1, 6, 6)], lambda n, seed: {"x": pictures(n, seed)["x"]})
@@ -79,6 +86,7 @@ JOBS: dict[str, Callable[[Path], CompressJob]] = {
     "from scratch": lambda folder: pictures_job(folder, from_scratch=True, estimator="arm"),
     "distill": distill_job,
     "values": values_job,
+    "branches": residual_job,
     "weights": lambda folder: pictures_job(folder, units="weights"),
 }
 STEPS = 9  # of an epoch: a tenth of the samples is held out
@@ -160,6 +168,18 @@ def test_keeping_checkpoints_changes_nothing(undisturbed: Undisturbed, tmp_path:
     job = replace(undisturbed.job, output=tmp_path / "out")
     run(job)
     assert hashes(job) == hashes(undisturbed.job)
+
+
+def test_a_checkpoint_names_the_branches_that_left(tmp_path: Path) -> None:
+    """From stage 2 on; the weights of the branch are in the dense network's alone."""
+    keeper = Everywhere(tmp_path)
+    run(residual_job(tmp_path), keeper=keeper)
+    for place, dropped in (((0, 4), []), ((2, 4), ["conv3"]), ((4, 4), ["conv3"])):
+        document = json.loads((keeper.kept[place] / "state.json").read_text())
+        assert document["dropped"] == dropped
+        tensors = load_file(keeper.kept[place] / checkpoint.TENSORS)
+        assert ("network.conv3.weight" in tensors) == (not dropped)
+        assert ("dense.conv3.weight" in tensors) == bool(dropped)
 
 
 @dataclass
@@ -287,6 +307,7 @@ CHANGES: dict[str, tuple[tuple[int, int], Change, str]] = {
         "settings",
     ),
     "unknown stage": ((3, 0), lambda document, _: document["meter"]["done"].update(nap=0), "nap"),
+    "unknown branch": ((3, 0), say(dropped=["fc1"]), "no residual branch 'fc1'"),
     "beyond the end": ((3, 0), say(epoch=7), "do not fit together"),
     "other stage": ((3, 0), say(stage="dense"), "do not fit together"),
     "other batch": ((3, 0), say(batch=3), "do not fit together"),

@@ -1,9 +1,11 @@
 """course.py: what a job's settings come to."""
 
+from typing import Any
+
 import pytest
 
 from npn_core.config import Budget, Expansion, Training
-from npn_core.course import Course
+from npn_core.course import THINNEST_BRANCH, Course
 from npn_core.progress import Cost
 from npn_core.schedule import EARLY, FAR, RATES, Rates
 
@@ -36,6 +38,28 @@ def test_when_the_gates_close(
     assert course.rates is rates
     assert course.training.optimizer == ("sgd" if normed and not trained else "adam")
     assert course.training.lr is not None
+
+
+@pytest.mark.parametrize(
+    ("budget", "changes", "trained", "expansion", "share"),
+    [
+        (Budget(max_macs=500), {}, False, None, THINNEST_BRANCH),
+        (Budget(max_macs=500), {"thinnest_branch": 0.25}, True, None, 0.25),
+        (Budget(max_macs=500), {"optimizer": "adam"}, False, None, 0.0),
+        (Budget(max_params=1000), {}, False, None, 0.0),
+        (Budget(max_params=1000), {"units": "weights"}, False, None, 0.0),
+        (Budget(max_macs=500), {}, True, None, 0.0),
+        (Budget(max_macs=500), {}, False, Expansion(), 0.0),
+        (DROP, {}, False, None, 0.0),
+    ],
+)
+def test_where_thin_branches_leave(
+    budget: Budget, changes: dict[str, Any], trained: bool, expansion: Expansion | None, share: float
+) -> None:
+    """Where asked; else where SGD trains a new network that is to do with fewer multiply-adds."""
+    task = Training(epochs=20, **changes), budget, expansion, FIRST
+    course = Course.of(*task, normed=True, objective="cross_entropy", trained=trained)
+    assert course.training.thinnest_branch == share
 
 
 def test_a_search_trains_the_dense_network_first() -> None:

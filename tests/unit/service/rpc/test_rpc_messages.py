@@ -91,6 +91,7 @@ def test_every_default_is_filled_in() -> None:
                 seed=9,
                 threads=2,
                 distillation=0.0,
+                thinnest_branch=0.25,
                 mask="random",
                 loss="mse",
                 output="logits",
@@ -154,6 +155,7 @@ def test_zero_is_not_absent() -> None:
         (a_job(training=pb.Training(units="atoms")), "job.training.units", "INVALID_FIELD"),
         (a_job(training=pb.Training(augment="mixup")), "job.training.augment", "INVALID_FIELD"),
         (a_job(training=pb.Training(round_to=0)), "job.training.round_to", "INVALID_FIELD"),
+        (a_job(training=pb.Training(thinnest_branch=-1.0)), "job.training.thinnest_branch", "INVALID_FIELD"),
         (a_job(training=pb.Training(distillation=1.5)), "job.training.distillation", "INVALID_FIELD"),
         (
             a_job(training=pb.Training(k=pb.KSchedule(start=0))),
@@ -228,12 +230,14 @@ def test_the_messages_training_has_no_field_that_is_passed_over() -> None:
     assert {field.name for field in pb.Training.DESCRIPTOR.fields} == known
 
 
-def test_an_absent_distillation_is_the_methods_choice() -> None:
+def test_an_absent_share_is_the_methods_choice() -> None:
     """It stays absent in the stored job; the rest is filled in."""
     spec = decode_spec(a_job())
     assert spec.training.distillation is None
+    assert spec.training.thinnest_branch is None
     sent = encode.encode_spec(spec).training
     assert not sent.HasField("distillation")
+    assert not sent.HasField("thinnest_branch")
     assert sent.round_to == 1
 
 

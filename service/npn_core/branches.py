@@ -1,0 +1,168 @@
+"""Residual branches that leave whole: depth, where a budget would leave a branch too thin to be worth its layers.
+
+A branch is what a residual network adds to its stream, y in x + y with y = f(x).  Fewer and wider branches of as many
+multiply-adds learn faster than many thin ones, and have fewer operations to wait for (docs/results.md).
+"""
+
+import copy
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from .budget import fits, harden
+from .config import Budget
+from .copies import on_device
+from .cost import cost_model
+from .coupling import find_groups
+from .device import CPU
+from .gated import Network
+from .gates import Gates
+from .graph import annotate, operator_name
+from .groups import FIXED, Coupling, Group
+from .progress import InputInfo
+from .pull import first_phi
+from .saliency import Saliency
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Branch:
+    """What node `addition` adds to node `stream`; the `groups` that lie inside have no units anywhere else."""
+
+    addition: str
+    stream: str
+    groups: tuple[Group, ...]
+
+    @property
+    def name(self) -> str:
+        """That of its first group."""
+        return self.groups[0].name
+
+    def share(self, mask: Tensor) -> float:
+        """Of its units the share that `mask` (G,) keeps, in the group that keeps least."""
+        return min(float(mask[group.slice].double().mean()) for group in self.groups)
+
+
+def find_branches(network: Network) -> tuple[Branch, ...]:
+    """The branches of a network that have units of their own, in the order in which they are computed."""
+    found = []
+    for node in network.graph.graph.nodes:
+        if operator_name(node) != "aten.add.Tensor" or node.kwargs or len(node.all_input_nodes) != 2:
+            continue
+        first, second = node.all_input_nodes
+        for stream, branch in ((first, second), (second, first)):
+            groups = _inside(network, node, stream, branch)
+            if groups:
+                found.append(Branch(addition=node.name, stream=stream.name, groups=groups))
+    return tuple(found)
+
+
+def _inside(network: Network, addition: fx.Node, stream: fx.Node, branch: fx.Node) -> tuple[Group, ...]:
+    """The groups inside of what leads from `stream` to `branch`, and there alone; none if it is no residual branch."""
+    nodes = _only_for(branch, addition)
+    read = {source for node in nodes for source in node.all_input_nodes} - nodes
+    is_function_of_stream = {node for node in read if node.meta["shape"]} == {stream}
+    if not is_function_of_stream or stream.meta["shape"] != branch.meta["shape"]:
+        return ()
+    coupling = network.coupling
+    inside, outside = set[int](), set[int]()
+    elsewhere = _targets(n for n in network.graph.graph.nodes if n not in nodes)
+    for name, dims in coupling.tensors.items():
+        units = inside if _owner(name, elsewhere) is None else outside
+        for axis in dims:
+            units.update([] if axis is None else coupling.axes[axis].tolist())
+    own = inside - outside
+    return tuple(g for g in coupling.groups if own.issuperset(range(g.slice.start, g.slice.stop)))
+
+
+def _only_for(branch: fx.Node, addition: fx.Node) -> set[fx.Node]:
+    """The nodes that are computed for the branch alone."""
+    nodes: set[fx.Node] = {branch} if set(branch.users) == {addition} else set()
+    for node in reversed(addition.graph.nodes):
+        if node.op != "placeholder" and node.users and nodes.issuperset(node.users):
+            nodes.add(node)
+    return nodes
+
+
+def _targets(nodes: Iterable[fx.Node]) -> set[str]:
+    return {str(node.target) for node in nodes if node.op in ("call_module", "get_attr")}
+
+
+def _owner(name: str, targets: set[str]) -> str | None:
+    """The one of `targets` that the tensor called `name` is or lies in."""
+    while name and name not in targets:
+        name = name.rpartition(".")[0]
+    return name or None
+
+
+def thin_branches(
+    network: Network, saliency: Saliency, budget: Budget, share: float, inputs: tuple[InputInfo, ...]
+) -> tuple[str, ...]:
+    """The branches of which less than a `share` would stay, were the network cut by `saliency` to its budget.
+
+    The thinnest goes first, and what it leaves of the budget makes others wider.  What would take the network below its
+    budget stays.  None leaves at a share of 0, or where nothing is known of the units.
+    """
+    names: tuple[str, ...] = ()
+    if share == 0 or saliency.batches == 0:
+        return names
+    while branches := find_branches(network):
+        costs = cost_model(network.graph, network.coupling)
+        gates = Gates.open(network.coupling.size, 0.0)
+        scores = first_phi(saliency, gates, costs, budget)
+        mask = harden(costs, budget, gates.awake, scores).mask
+        thinnest = min(branches, key=lambda branch: branch.share(mask))
+        smaller = _without(network, thinnest, inputs)
+        everything = torch.ones(smaller.coupling.size, dtype=torch.bool)
+        whole = cost_model(smaller.graph, smaller.coupling).count(everything)
+        if thinnest.share(mask) >= share or fits(whole, budget):
+            break
+        saliency = saliency.of(units_of(network.coupling, smaller.coupling))
+        network, names = smaller, (*names, thinnest.name)
+    return names
+
+
+def without(network: Network, names: Collection[str], inputs: tuple[InputInfo, ...]) -> Network:
+    """A copy of the network that adds nothing to the stream where the named branches were; raises KeyError."""
+    for name in names:
+        network = _without(network, {branch.name: branch for branch in find_branches(network)}[name], inputs)
+    return network
+
+
+def _without(network: Network, branch: Branch, inputs: tuple[InputInfo, ...]) -> Network:
+    graph = on_device(copy.deepcopy(network.graph), CPU)
+    nodes = {node.name: node for node in graph.graph.nodes}
+    addition = nodes[branch.addition]
+    addition.replace_all_uses_with(nodes[branch.stream])
+    graph.graph.erase_node(addition)
+    graph.graph.eliminate_dead_code()
+    _delete_unused(graph)
+    graph.recompile()
+    coupling = find_groups(annotate(graph, inputs))
+    return Network(on_device(graph, network.device), coupling)
+
+
+def _delete_unused(graph: fx.GraphModule) -> None:
+    """Modules that no node calls, and tensors that none reads."""
+    graph.delete_all_unused_submodules()
+    used = _targets(graph.graph.nodes)
+    tensors = (*graph.named_parameters(remove_duplicate=False), *graph.named_buffers(remove_duplicate=False))
+    for name, _ in tensors:
+        if _owner(name, used) is None:
+            path, _, attribute = name.rpartition(".")
+            delattr(graph.get_submodule(path), attribute)
+
+
+def units_of(old: Coupling, new: Coupling) -> Tensor:
+    """The unit of `old` that each unit of `new` is: (G,) int64, by the tensors that both have."""
+    origin = torch.full((new.size,), FIXED)
+    for name, dims in new.tensors.items():
+        for before, now in zip(old.tensors[name], dims, strict=True):
+            if before is not None and now is not None:
+                units = new.axes[now]
+                free = units != FIXED
+                origin[units[free]] = old.axes[before][free]
+    if bool((origin == FIXED).any()):
+        raise AssertionError("a unit of the network without the branch has no origin")
+    return origin

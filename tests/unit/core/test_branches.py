@@ -1,0 +1,153 @@
+"""branches.py: residual branches that leave as a whole."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from compress_runs import architecture_of, loaded_outputs, metrics_of, report_of, run
+from own_jobs import Pictures, Residual, accuracy_of, job_of, pictures, seeded
+from small_networks import infos, network, unit_name
+from torch import Tensor
+
+from npn_core import recount
+from npn_core.branches import find_branches, thin_branches, units_of, without
+from npn_core.catalogue import build
+from npn_core.config import Budget, Preprocessing
+from npn_core.cost import cost_model
+from npn_core.gated import Network
+from npn_core.pipeline import CompressJob
+from npn_core.saliency import Saliency
+
+SHAPE = (1, 6, 6)
+INPUTS = infos(SHAPE)
+
+
+def residual() -> Network:
+    """Two branches that can leave, conv1's and conv3's."""
+    return network(seeded(Residual), SHAPE)
+
+
+def whole(net: Network) -> Tensor:
+    """All of its units."""
+    return torch.ones(net.coupling.size, dtype=torch.bool)
+
+
+def salient(net: Network, **groups: float) -> Saliency:
+    """Every unit matters by chance, those of the named groups so many times as much."""
+    total = torch.rand(net.coupling.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for name, factor in groups.items():
+        total[net.coupling.by_name[name].slice] *= factor
+    return Saliency(total=total, batches=1)
+
+
+def test_a_branch_adds_to_what_it_reads() -> None:
+    """Not what is added to a projection, nor a layer whose channels are the stream's own."""
+    found = find_branches(residual())
+    assert [(branch.name, [group.name for group in branch.groups]) for branch in found] == [
+        ("conv1", ["conv1"]),
+        ("conv3", ["conv3"]),
+    ]
+    assert not find_branches(network(seeded(Pictures), SHAPE))
+
+
+@pytest.mark.parametrize(
+    ("name", "branches"),
+    [("resnet20", 7), ("mobilenet-v2", 10), ("convnext-tiny-cifar", 18), ("vit-tiny", 24), ("vgg16-bn", 0)],
+)
+def test_the_catalogues_branches(name: str, branches: int) -> None:
+    """Blocks that keep the shape; of a transformer attention and MLP, each for itself."""
+    module = build(name, {}, input_shape=(3, 32, 32), classes=10, seed=0)
+    assert len(find_branches(network(module, (3, 32, 32)))) == branches
+
+
+@pytest.mark.parametrize("name", ["conv1", "conv3"])
+def test_without_a_branch_the_network_computes_what_the_stream_says(name: str) -> None:
+    """Parameters keep names and values, and those of the branch are gone, its own norms and scale too."""
+    full, x = residual(), torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(1)) * 255
+    module = seeded(Residual).eval()
+    setattr(module, {"conv1": "first", "conv3": "second"}[name], lambda x: 0 * x)
+    gone = {"conv1": ("conv1", "norm1", "conv2", "norm2"), "conv3": ("norm3", "conv3", "conv4", "scale")}
+    smaller = without(full, [name], INPUTS)
+    expected = {n for n in full.parameters if n.partition(".")[0] not in gone[name]}
+    assert smaller.parameters.keys() == expected
+    assert all(torch.equal(smaller.parameters[n], full.parameters[n]) for n in expected)
+    with torch.no_grad():
+        torch.testing.assert_close(smaller.evaluate((x,))[0], module(x))
+    costs = cost_model(smaller.graph, smaller.coupling)
+    assert costs.count(whole(smaller)) == recount.count(smaller.graph, (x[:1],))
+    assert full.parameters.keys() == residual().parameters.keys()  # a copy
+
+
+def test_units_stay_what_they_were() -> None:
+    """Each of the network without a branch is the unit of the same name."""
+    full = residual()
+    smaller = without(full, ["conv1"], INPUTS)
+    before, now = full.coupling, smaller.coupling
+    origin = units_of(before, now).tolist()
+    assert [unit_name(before, unit) for unit in origin] == [unit_name(now, unit) for unit in range(now.size)]
+    assert len(set(origin)) == now.size == before.size - 6
+
+
+def test_unknown_branches_are_refused() -> None:
+    """A name that is no branch's."""
+    with pytest.raises(KeyError):
+        without(residual(), ["stem"], INPUTS)
+
+
+def test_the_thin_branch_leaves() -> None:
+    """The one whose units matter less; at a share of 0, or where nothing was learned, none."""
+    full = residual()
+    budget = Budget(max_macs=int(0.4 * cost_model(full.graph, full.coupling).count(whole(full)).macs))
+    for thin in ("conv1", "conv3"):
+        saliency = salient(full, **{thin: 1e-3})
+        assert thin_branches(full, saliency, budget, 0.5, INPUTS)[0] == thin
+        assert thin_branches(full, saliency, budget, 0.0, INPUTS) == ()
+    assert thin_branches(full, Saliency.none(full.coupling.size), budget, 0.5, INPUTS) == ()
+    assert thin_branches(network(seeded(Pictures), SHAPE), salient(full), budget, 0.5, INPUTS) == ()
+
+
+def test_no_branch_leaves_that_the_budget_has_room_for() -> None:
+    """Without the first the whole rest would be within the budget, so it stays, however thin."""
+    full = residual()
+    smaller = without(full, ["conv1"], INPUTS)
+    macs = cost_model(smaller.graph, smaller.coupling).count(whole(smaller)).macs
+    saliency = salient(full, conv1=1e-3)
+    assert thin_branches(full, saliency, Budget(max_macs=macs), 1.0, INPUTS) == ()
+    assert thin_branches(full, saliency, Budget(max_macs=macs - 1), 1.0, INPUTS)[0] == "conv1"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> CompressJob:
+    """A job to 700 of 1,675 parameters that drops what keeps less than nine tenths."""
+    job = job_of(tmp_path_factory.mktemp("branches"), seeded(Residual), [SHAPE], pictures)
+    training = replace(job.training, epochs=40, thinnest_branch=0.9, preprocessing=Preprocessing(mode="none"))
+    job = replace(job, training=training, budget=Budget(max_params=700))
+    run(job)
+    return job
+
+
+def test_a_job_without_its_thin_branches(finished: CompressJob) -> None:
+    """It meets its budget, is proven, and its documents say what left."""
+    report, architecture = report_of(finished), architecture_of(finished)
+    kept = {group.name: len(group.kept) for group in architecture.groups}
+    gone = [name for name in ("conv1", "conv3") if not kept[name]]
+    assert gone
+    assert kept.keys() == residual().coupling.by_name.keys()
+    layers = {layer.name: layer for layer in architecture.layers}
+    assert all(layers[name].compact is None for name in gone)
+    assert layers["stem"].compact is not None
+    assert 670 <= report.compact.params <= 700
+    assert report.dense.params == sum(p.numel() for p in Residual().parameters())
+    assert report.relative_difference <= 1e-5
+    assert accuracy_of(finished) == metrics_of(finished)["compact_test_accuracy"] > 0.9
+
+
+def test_its_program_holds_no_layer_of_them(finished: CompressJob) -> None:
+    """model.pt2 has the tensors of what stayed alone."""
+    x = torch.rand(2, *SHAPE) * 255
+    assert isinstance(loaded_outputs(finished, x), Tensor)
+    program = torch.export.load(finished.output / "model.pt2")
+    layers = {name.partition(".")[0] for name in program.state_dict}
+    architecture = copy.copy(architecture_of(finished))
+    assert layers.isdisjoint(layer.name for layer in architecture.layers if layer.compact is None)
