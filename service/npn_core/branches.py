@@ -12,18 +12,15 @@ import torch
 from torch import Tensor, fx
 
 from .budget import fits, harden
-from .config import Budget
+from .config import Budget, Training
 from .copies import on_device
 from .cost import cost_model
 from .coupling import find_groups
 from .device import CPU
 from .gated import Network
-from .gates import Gates
 from .graph import annotate, operator_name
 from .groups import FIXED, Coupling, Group
 from .progress import InputInfo
-from .pull import first_phi
-from .saliency import Saliency
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,28 +94,31 @@ def _owner(name: str, targets: set[str]) -> str | None:
 
 
 def thin_branches(
-    network: Network, saliency: Saliency, budget: Budget, share: float, inputs: tuple[InputInfo, ...]
+    network: Network,
+    chosen: tuple[Tensor, Tensor],
+    budget: Budget,
+    training: Training,
+    inputs: tuple[InputInfo, ...],
 ) -> tuple[str, ...]:
-    """The branches of which less than a `share` would stay, were the network cut by `saliency` to its budget.
+    """The branches of which less than a share of `training.thinnest_branch` is left at hardening.
 
-    The thinnest goes first, and what it leaves of the budget makes others wider.  What would take the network below its
-    budget stays.  None leaves at a share of 0, or where nothing is known of the units.
+    `chosen`: the mask before repair and the scores (G,) by which that goes.  The thinnest goes first, and what it
+    leaves of the budget makes others wider.  What would take the network below its budget stays, and all does where
+    the mask is a baseline's.
     """
     names: tuple[str, ...] = ()
-    if share == 0 or saliency.batches == 0:
-        return names
-    while branches := find_branches(network):
+    share = (training.thinnest_branch or 0.0) if training.mask == "learned" else 0.0
+    while share > 0 and (branches := find_branches(network)):
         costs = cost_model(network.graph, network.coupling)
-        gates = Gates.open(network.coupling.size, 0.0)
-        scores = first_phi(saliency, gates, costs, budget)
-        mask = harden(costs, budget, gates.awake, scores).mask
+        mask = harden(costs, budget, *chosen, training.round_to).mask
         thinnest = min(branches, key=lambda branch: branch.share(mask))
         smaller = _without(network, thinnest, inputs)
         everything = torch.ones(smaller.coupling.size, dtype=torch.bool)
         whole = cost_model(smaller.graph, smaller.coupling).count(everything)
         if thinnest.share(mask) >= share or fits(whole, budget):
             break
-        saliency = saliency.of(units_of(network.coupling, smaller.coupling))
+        origin = units_of(network.coupling, smaller.coupling)
+        chosen = chosen[0][origin], chosen[1][origin]
         network, names = smaller, (*names, thinnest.name)
     return names
 

@@ -3,9 +3,9 @@
     state.json            where the loop is, its numbers, and the SHA-256 of the other file
     tensors.safetensors   weights, buffers, moments, gates, generators
 
-A checkpoint is taken between two steps.  The network itself is not in it: it is built anew from the job,
-from stage 2 on without the branches that have left, in stage 3 cut anew by the mask.  Then every tensor of the fresh
-state must be there under its name, with its type and shape, and no other; only then are their values taken over.
+A checkpoint is taken between two steps.  The network itself is not in it: it is built anew from the job, in
+stage 3 also cut anew: without the branches that have left, by the mask.  Then every tensor of the fresh state must be
+there under its name, with its type and shape, and no other; only then are their values taken over.
 """
 
 import hashlib
@@ -300,7 +300,8 @@ def _shape(trainer: Trainer, document: Document, found: Mapping[str, Tensor]) ->
     if trainer.objective.kind == "distill" or document.share > 0:
         trainer.teacher = trainer.make_teacher(asked=False)
     try:
-        trainer.drop(document.dropped)
+        if document.dropped:
+            trainer.drop(document.dropped)
     except KeyError as error:
         raise CheckpointRefused(f"its network has no residual branch {error!s:.60}") from None
     if document.hardening is not None:

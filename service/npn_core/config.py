@@ -164,8 +164,8 @@ class Training:
     method.  `mask` is for benchmarks: "random", "magnitude" and "saliency" replace what the gates learned by a mask
     of the same budget, so that anybody can see whether learning them was worth it.  `units` are what has gates:
     "coupled" channels, neurons, features and heads, which leave the network, or single "weights", which become 0.
-    A residual branch of which the budget would leave less than a share of `thinnest_branch` leaves as a whole before
-    stage 2; at 0 every branch stays, and None leaves it to the method.
+    A residual branch of which less than a share of `thinnest_branch` would be left leaves as a whole when the gates
+    harden; at 0 every branch stays, and None leaves it to the method.
     """
 
     epochs: int = 20

@@ -85,10 +85,6 @@ class Saliency:
         """Of `size` gates, before the first minibatch."""
         return cls(total=torch.zeros(size, dtype=torch.float64))
 
-    def of(self, origin: Tensor) -> "Saliency":
-        """The same of other units, each of which was that of `origin` (G',)."""
-        return Saliency(total=self.total[origin], batches=self.batches)
-
     def add(self, gradients: Tensor) -> None:
         """Count one minibatch."""
         self.total = self.total + gradients.square()

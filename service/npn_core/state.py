@@ -68,8 +68,8 @@ class LoopState:
     `history` has the progress at each validation.  From stage 2 on there are `dense`, the full network's state
     dict after stage 1, and `share`, that which it has in stage 3's targets; in stage 3 `hardening`.
     `candidates` (G,) bool are the units that stage 1 trained: hardening may open them, awake in stage 2 or not.
-    `dropped` are the residual branches that left whole, in that order.  `pulse` times an expansion's growth.
-    `seconds` were spent, and `resumed` times was the job taken up again, in attempts before this one.
+    `dropped` are the residual branches that left whole at hardening, in that order; `pulse` times an expansion's
+    growth.  `seconds` were spent, and `resumed` times was the job taken up again, in attempts before this one.
     """
 
     optimizer: SlicedOptimizer
@@ -126,7 +126,7 @@ class LoopState:
         self.gates = Gates(phi=self.gates.phi[origin], awake=self.gates.awake[origin])
         self.candidates = self.candidates[origin]
         self.gate_adam.first = self.gate_adam.first[origin]
-        self.saliency = self.saliency.of(origin)
+        self.saliency = replace(self.saliency, total=self.saliency.total[origin])
         self.estimates = Estimates.none(len(origin))
 
     @classmethod

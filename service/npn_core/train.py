@@ -61,8 +61,8 @@ class Keeper(Protocol):
 class Trainer:
     """One job's training: its state, and `run`, which may be called once and goes on from that state.
 
-    `dense` is the network of stage 1, `full` the same without branches that left, `network` the one that trains, in
-    stage 3 the compact one.  `trained`: it came with weights that are worth something.  `expansion`: it is to grow.
+    `full` is the whole network `dense` less the branches that left, `network` the one that trains, the compact one in
+    stage 3.  `trained`: it came with weights that are worth something.  `expansion`: it is to grow.
     """
 
     def __init__(
@@ -244,8 +244,7 @@ class Trainer:
         """Half as many units again, those that the data ask for most."""
         state = self.state
         counts = asked(self.full.coupling, state.gates.awake)
-        more = lacking(self.full.coupling, state.gates.awake, counts)
-        if more:
+        if more := lacking(self.full.coupling, state.gates.awake, counts):
             self.widen(more)
         batches = islice(self.data.training_batches(self.training.batch_size), DEMAND_BATCHES)
         pairs = ((batch.x, self.target(batch), self.noise()) for batch in batches)
@@ -259,8 +258,8 @@ class Trainer:
         generator, inputs = self.state.generators.growth, self.data.info.inputs
         wider = widen(self.full, more, inputs, generator, quiet=self.trained)
         self.state.widen(wider, self.full.dims)
-        self.dense = wider.network
         self.adopt(wider.network)
+        self.dense = self.full
 
     def adopt(self, network: Network) -> None:
         """Go on with another network, to which the state belongs by now."""
@@ -281,17 +280,8 @@ class Trainer:
             self.teacher = self.make_teacher()
         state.candidates = state.gates.awake.clone()
         if self.training.mask == "learned":
-            share, inputs = self.training.thinnest_branch or 0.0, self.data.info.inputs
-            self.drop(thin_branches(self.full, state.saliency, self.budget, share, inputs))
             state.gates = first_gates(state.saliency, state.gates, self.costs, self.budget)
             self.active = self.full.active(state.gates.awake)
-
-    def drop(self, branches: tuple[str, ...]) -> None:
-        """Go on without these residual branches."""
-        if branches:
-            network = without(self.full, branches, self.data.info.inputs)
-            self.state.drop(branches, network.parameters, units_of(self.full.coupling, network.coupling))
-            self.adopt(network)
 
     def make_teacher(self, *, asked: bool = True) -> Teacher:
         """A copy of the dense network as it is, which later steps do not change; `asked` as in Teacher."""
@@ -338,18 +328,29 @@ class Trainer:
 
     def harden(self) -> None:
         """The gates become a mask that meets the budget; the compact network trains on."""
-        state, k = self.state, self.state.k
-        best = chosen(self.training.mask, self.full, state, self.costs, self.budget)
+        state, training = self.state, self.training
         groups = groups_of(state, self.costs)
-        costs = expected_costs(self.costs, state.gates.probabilities(k), self.budget)
+        expected = expected_costs(self.costs, state.gates.probabilities(state.k), self.budget)
+        best = chosen(training.mask, self.full, state, self.costs, self.budget)
+        before = self.costs.count(best[0])
+        if branches := thin_branches(self.full, best, self.budget, training, self.data.info.inputs):
+            self.drop(branches)
+            best = chosen(training.mask, self.full, state, self.costs, self.budget)
+        hardened = harden(self.costs, self.budget, *best, training.round_to)
         self.cut(
             Hardening(
-                hardened=harden(self.costs, self.budget, *best, self.training.round_to),
-                expected={kind: cost.item() for kind, cost in costs.items()},
+                hardened=replace(hardened, before=before),
+                expected={kind: cost.item() for kind, cost in expected.items()},
                 gate_entropy={group.name: group.entropy for group in groups},
             )
         )
         self.refresh_statistics()
+
+    def drop(self, branches: tuple[str, ...]) -> None:
+        """Go on without these residual branches."""
+        network = without(self.full, branches, self.data.info.inputs)
+        self.state.drop(branches, network.parameters, units_of(self.full.coupling, network.coupling))
+        self.adopt(network)
 
     def cut(self, hardening: Hardening) -> None:
         """Go on with the compact network, and with the moments of the weights that stay."""
@@ -385,8 +386,7 @@ class Trainer:
     def validate(self) -> tuple[Metric, ...]:
         """The metrics on the validation split of what hardening now would give."""
         network = self.network
-        compacted = self.state.hardening is not None
-        active = network.everything if compacted else network.active(self.state.mask)
+        active = network.active(self.state.mask) if self.state.hardening is None else network.everything
         return validate(network, active, self.data, self.objective, self.teacher)
 
     def told(self, progress: Progress) -> Progress:
@@ -396,5 +396,5 @@ class Trainer:
 
     def progress(self, loss: float) -> Progress:
         """The state of the loop."""
-        epochs = self.schedule.epochs
-        return progress_of(self.state, self.costs, self.budget, epochs=epochs, loss=loss, past=self.past)
+        task = self.state, self.costs, self.budget
+        return progress_of(*task, epochs=self.schedule.epochs, loss=loss, past=self.past)

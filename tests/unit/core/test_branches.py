@@ -13,11 +13,10 @@ from torch import Tensor
 from npn_core import recount
 from npn_core.branches import find_branches, thin_branches, units_of, without
 from npn_core.catalogue import build
-from npn_core.config import Budget, Preprocessing
+from npn_core.config import Budget, Preprocessing, Training
 from npn_core.cost import cost_model
 from npn_core.gated import Network
 from npn_core.pipeline import CompressJob
-from npn_core.saliency import Saliency
 
 SHAPE = (1, 6, 6)
 INPUTS = infos(SHAPE)
@@ -33,12 +32,12 @@ def whole(net: Network) -> Tensor:
     return torch.ones(net.coupling.size, dtype=torch.bool)
 
 
-def salient(net: Network, **groups: float) -> Saliency:
-    """Every unit matters by chance, those of the named groups so many times as much."""
-    total = torch.rand(net.coupling.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    for name, factor in groups.items():
-        total[net.coupling.by_name[name].slice] *= factor
-    return Saliency(total=total, batches=1)
+def scored(net: Network, **groups: float) -> tuple[Tensor, Tensor]:
+    """Every gate open, and scores between 0 and 1 by chance, those of the named groups less so much."""
+    scores = torch.rand(net.coupling.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for name, less in groups.items():
+        scores[net.coupling.by_name[name].slice] -= less
+    return whole(net), scores
 
 
 def test_a_branch_adds_to_what_it_reads() -> None:
@@ -96,15 +95,16 @@ def test_unknown_branches_are_refused() -> None:
 
 
 def test_the_thin_branch_leaves() -> None:
-    """The one whose units matter less; at a share of 0, or where nothing was learned, none."""
+    """The one whose units matter less, and what it leaves of the budget goes to others; at a share of 0 none."""
     full = residual()
     budget = Budget(max_macs=int(0.4 * cost_model(full.graph, full.coupling).count(whole(full)).macs))
     for thin in ("conv1", "conv3"):
-        saliency = salient(full, **{thin: 1e-3})
-        assert thin_branches(full, saliency, budget, 0.5, INPUTS)[0] == thin
-        assert thin_branches(full, saliency, budget, 0.0, INPUTS) == ()
-    assert thin_branches(full, Saliency.none(full.coupling.size), budget, 0.5, INPUTS) == ()
-    assert thin_branches(network(seeded(Pictures), SHAPE), salient(full), budget, 0.5, INPUTS) == ()
+        chosen = scored(full, **{thin: 1.0})
+        assert thin_branches(full, chosen, budget, Training(thinnest_branch=0.5), INPUTS)[0] == thin
+        assert thin_branches(full, chosen, budget, Training(thinnest_branch=0.0), INPUTS) == ()
+        assert thin_branches(full, chosen, budget, Training(), INPUTS) == ()
+    pictures = network(seeded(Pictures), SHAPE)
+    assert thin_branches(pictures, scored(pictures), budget, Training(thinnest_branch=1.0), INPUTS) == ()
 
 
 def test_no_branch_leaves_that_the_budget_has_room_for() -> None:
@@ -112,9 +112,9 @@ def test_no_branch_leaves_that_the_budget_has_room_for() -> None:
     full = residual()
     smaller = without(full, ["conv1"], INPUTS)
     macs = cost_model(smaller.graph, smaller.coupling).count(whole(smaller)).macs
-    saliency = salient(full, conv1=1e-3)
-    assert thin_branches(full, saliency, Budget(max_macs=macs), 1.0, INPUTS) == ()
-    assert thin_branches(full, saliency, Budget(max_macs=macs - 1), 1.0, INPUTS)[0] == "conv1"
+    chosen, training = scored(full, conv1=1.0), Training(thinnest_branch=1.0)
+    assert thin_branches(full, chosen, Budget(max_macs=macs), training, INPUTS) == ()
+    assert thin_branches(full, chosen, Budget(max_macs=macs - 1), training, INPUTS)[0] == "conv1"
 
 
 @pytest.fixture(scope="module")
