@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, fx
 
 from .budget import fits, harden
-from .config import Budget, Training
+from .config import Budget, Expansion, Training
 from .copies import on_device
 from .cost import cost_model
 from .coupling import find_groups
 from .device import CPU
+from .errors import InvalidInput
 from .gated import Network
 from .graph import annotate, operator_name
 from .groups import FIXED, Coupling, Group
@@ -39,6 +40,17 @@ class Branch:
     def share(self, mask: Tensor) -> float:
         """Of its units the share that `mask` (G,) keeps, in the group that keeps least."""
         return min(float(mask[group.slice].double().mean()) for group in self.groups)
+
+
+def check_branches(training: Training, expansion: Expansion | None) -> None:
+    """Raises InvalidInput where branches are to leave that cannot."""
+    asks = training.thinnest_branch is not None and training.thinnest_branch > 0
+    for cannot, why in (
+        (expansion is not None, "a network that grows keeps its branches"),
+        (training.units == "weights", "where single weights leave every branch keeps its layers"),
+    ):
+        if asks and cannot:
+            raise InvalidInput("training.thinnest_branch", f"{why}: leave thinnest_branch out, or 0")
 
 
 def find_branches(network: Network) -> tuple[Branch, ...]:
@@ -112,10 +124,11 @@ def thin_branches(
         costs = cost_model(network.graph, network.coupling)
         mask = harden(costs, budget, *chosen, training.round_to).mask
         thinnest = min(branches, key=lambda branch: branch.share(mask))
+        if thinnest.share(mask) >= share:
+            break
         smaller = _without(network, thinnest, inputs)
         everything = torch.ones(smaller.coupling.size, dtype=torch.bool)
-        whole = cost_model(smaller.graph, smaller.coupling).count(everything)
-        if thinnest.share(mask) >= share or fits(whole, budget):
+        if fits(cost_model(smaller.graph, smaller.coupling).count(everything), budget):
             break
         origin = units_of(network.coupling, smaller.coupling)
         chosen = chosen[0][origin], chosen[1][origin]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .artifact import Exported, OutputFile, export_model, write_documents
+from .branches import check_branches
 from .budget import check_feasible
 from .catalogue import resolve_params
 from .checkpoint import resumed
@@ -86,6 +87,7 @@ def plan(
     """What the job comes to, before it trains; raises InvalidInput, InfeasibleBudget."""
     check_searchable(budget, training, expansion)
     check_units(budget, training, expansion)
+    check_branches(training, expansion)
     prepared = prepare(model, info, training, weights=False)
     costs = cost_model(prepared.graph, prepared.coupling)
     dense, smallest = check_feasible(costs, budget, training.round_to)
@@ -113,6 +115,7 @@ def compress(
     training = job.training
     check_searchable(job.budget, training, job.expansion)
     check_units(job.budget, training, job.expansion)
+    check_branches(training, job.expansion)
     yield _between(job, Stage.PREPARE, epoch=0)
     prepared = prepare(job.model, inspect_dataset(job.dataset, layout=job.layout), training)
     network = Network(on_device(prepared.graph, job.device), prepared.coupling)

@@ -186,7 +186,7 @@ class Trained:
 
     def of_dense(self, mask: Tensor) -> Tensor:
         """The units of `dense` (G,) that are those of `full` in `mask` (G',), bool."""
-        if self.dense.coupling is self.full.coupling:
+        if not self.state.dropped:
             return mask
         found = torch.zeros(self.dense.coupling.size, dtype=torch.bool)
         found[units_of(self.dense.coupling, self.full.coupling)] = mask
@@ -194,10 +194,5 @@ class Trained:
 
     @property
     def whole(self) -> Active:
-        """The units of `dense` that stage 1 trained."""
-        grown = (
-            self.state.candidates
-            if self.dense.coupling is self.full.coupling
-            else self.dense.everything.alive[:-1]
-        )
-        return self.dense.active(grown)
+        """The units of `dense` that stage 1 trained; all where branches have left, for such a network does not grow."""
+        return self.dense.everything if self.state.dropped else self.dense.active(self.state.candidates)

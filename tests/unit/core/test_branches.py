@@ -11,10 +11,11 @@ from small_networks import infos, network, unit_name
 from torch import Tensor
 
 from npn_core import recount
-from npn_core.branches import find_branches, thin_branches, units_of, without
+from npn_core.branches import check_branches, find_branches, thin_branches, units_of, without
 from npn_core.catalogue import build
-from npn_core.config import Budget, Preprocessing, Training
+from npn_core.config import Budget, Expansion, Preprocessing, Training
 from npn_core.cost import cost_model
+from npn_core.errors import InvalidInput
 from npn_core.gated import Network
 from npn_core.pipeline import CompressJob
 
@@ -115,6 +116,20 @@ def test_no_branch_leaves_that_the_budget_has_room_for() -> None:
     chosen, training = scored(full, conv1=1.0), Training(thinnest_branch=1.0)
     assert thin_branches(full, chosen, Budget(max_macs=macs), training, INPUTS) == ()
     assert thin_branches(full, chosen, Budget(max_macs=macs - 1), training, INPUTS)[0] == "conv1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expansion", "says"),
+    [({}, Expansion(), "grows"), ({"units": "weights"}, None, "single weights")],
+)
+def test_where_no_branch_can_leave_none_is_asked_to(
+    changes: dict[str, str], expansion: Expansion | None, says: str
+) -> None:
+    """By a share above 0; the field is named."""
+    with pytest.raises(InvalidInput, match=says) as refused:
+        check_branches(Training(thinnest_branch=0.5, **changes), expansion)
+    assert refused.value.field == "training.thinnest_branch"
+    check_branches(Training(thinnest_branch=0.0, **changes), expansion)
 
 
 @pytest.fixture(scope="module")
