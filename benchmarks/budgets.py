@@ -22,15 +22,17 @@ import torch
 from _machine import machine
 from torch import Tensor
 
+from npn_core.branches import units_of, without
 from npn_core.budget import check_feasible, fits
 from npn_core.catalogue import architectures
 from npn_core.config import COST_KINDS, Budget, CatalogueModel, Training
 from npn_core.cost import CostModel, cost_model
 from npn_core.data import inspect_dataset
 from npn_core.errors import InfeasibleBudget
+from npn_core.gated import Network
 from npn_core.groups import FIXED
 from npn_core.pipeline import CompressJob, compress
-from npn_core.prepare import prepare
+from npn_core.prepare import Prepared, prepare
 from npn_core.progress import Cost
 from npn_core.report import ArchitectureDocument, Report, read_document
 
@@ -106,7 +108,7 @@ def measured(chance: random.Random) -> Iterator[Row]:
                     training=training,
                     output=output,
                 )
-                yield measure(job, costs, Row(model=name, limits=limits, smallest=smallest, dense=dense))
+                yield measure(job, prepared, Row(model=name, limits=limits, smallest=smallest, dense=dense))
 
 
 def _budget(limits: dict[str, int]) -> Budget:
@@ -132,7 +134,7 @@ def write_dataset(folder: Path, shape: tuple[int, ...]) -> Path:
     return path
 
 
-def measure(job: CompressJob, costs: CostModel, row: Row) -> Row:
+def measure(job: CompressJob, prepared: Prepared, row: Row) -> Row:
     """Run the job and look at what it made."""
     try:
         for _ in compress(job, lambda: False):
@@ -141,9 +143,14 @@ def measure(job: CompressJob, costs: CostModel, row: Row) -> Row:
         return replace(row, refused=f"{error.field}: {error}")
     report = read_document(Report, (job.output / "report.json").read_text())
     kept = read_document(ArchitectureDocument, (job.output / "architecture.json").read_text()).groups
-    mask = torch.zeros(costs.coupling.size, dtype=torch.bool)
-    for group, units in zip(costs.coupling.groups, kept, strict=True):
-        mask[group.offset + torch.tensor(units.kept)] = True
+    whole = Network(prepared.graph, prepared.coupling)
+    mask = torch.zeros(whole.coupling.size, dtype=torch.bool)
+    for group, units in zip(whole.coupling.groups, kept, strict=True):
+        mask[group.offset + torch.tensor(units.kept, dtype=torch.int64)] = True
+    # the units of a branch that left as a whole do not sleep
+    network = without(whole, [units.name for units in kept if not units.kept], prepared.info.inputs)
+    costs = cost_model(network.graph, network.coupling)
+    mask = mask[units_of(whole.coupling, network.coupling)]
     sleeping = (~mask).nonzero().flatten().tolist()
     return replace(
         row,

@@ -8,7 +8,7 @@ from .optimizer import settled
 from .progress import Cost
 from .schedule import Rates, Schedule, rates_of
 
-THINNEST_BRANCH = 0.5  # of a new network under SGD, where multiply-adds are what is limited; by measurement
+THINNEST_BRANCH = 0.5  # of a new network under SGD, where multiply-adds alone are limited; by measurement
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +42,7 @@ class Course:
         schedule = Schedule.of(training.epochs, training.k, halvings, rates, dense_first=searched)
         if complete.thinnest_branch is None:
             narrows = (
-                complete.optimizer == "sgd" and complete.units == "coupled" and budget.max_macs is not None
+                complete.optimizer == "sgd" and complete.units == "coupled" and [*budget.limits] == ["macs"]
             )
             share = THINNEST_BRANCH if narrows and not dense_counts else 0.0
             complete = replace(complete, thinnest_branch=share)
