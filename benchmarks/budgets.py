@@ -93,7 +93,7 @@ def measured(chance: random.Random) -> Iterator[Row]:
         with tempfile.TemporaryDirectory() as folder:
             dataset = write_dataset(Path(folder), shapes[name])
             model, training = CatalogueModel(name=name), Training(epochs=EPOCHS, batch_size=16)
-            prepared = prepare(model, inspect_dataset(dataset, layout=""), training, weights=False)
+            prepared = prepare(model, inspect_dataset(dataset, layout=""), training)
             costs = cost_model(prepared.graph, prepared.coupling)
             dense, smallest = check_feasible(costs, Budget(max_params=1 << 40))
             for number in range(BUDGETS):

@@ -1,5 +1,6 @@
 """Masked equals sliced: outputs, and parameters, buffers and optimizer state after steps under random gates."""
 
+import copy
 from dataclasses import dataclass
 
 import pytest
@@ -194,3 +195,28 @@ def test_noise_is_drawn_once() -> None:
     assert keep.unique().tolist() == pytest.approx([0, 1 / 0.75])
     assert float(keep.mean()) == pytest.approx(1, abs=0.05)
     assert not noise.keep("all", (3, 3), 1.0).any()
+
+
+@pytest.mark.parametrize("channels", [2, 3, 7, 8])
+def test_a_kernel_of_one_may_take_steps_over_few_channels(channels: int) -> None:
+    """As often as one likes: oneDNN's gradient of such weights writes beyond its memory (kernels.VECTOR)."""
+
+    class Stepping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.step = nn.Conv2d(4, channels, 3, padding=1), nn.Conv2d(channels, 64, 1, stride=2)
+            self.fc = nn.Linear(64, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.step(self.stem(x)).mean((2, 3)))
+
+    torch.manual_seed(0)
+    net, exact = network(module := Stepping(), (4, 16, 16)), copy.deepcopy(module).double()
+    x, y = torch.randn(16, 4, 16, 16), torch.randint(3, (16,))
+    cross_entropy((exact(x.double()),), y).backward()
+    assert exact.step.weight.grad is not None
+    runner, noise = Sliced(net, cross_entropy), Noise(generator=Generator())
+    for _ in range(200):
+        updates = runner.differentiate((x,), y, net.everything, noise).updates
+    found = next(update.gradient for update in updates if update.name == "step.weight")
+    torch.testing.assert_close(found, exact.step.weight.grad.float())
