@@ -78,7 +78,7 @@ def _inside(network: Network, addition: fx.Node, stream: fx.Node, branch: fx.Nod
     inside, outside = set[int](), set[int]()
     elsewhere = _targets(n for n in network.graph.graph.nodes if n not in nodes)
     for name, dims in coupling.tensors.items():
-        units = inside if _owner(name, elsewhere) is None else outside
+        units = outside if _belongs(name, elsewhere) else inside
         for axis in dims:
             units.update([] if axis is None else coupling.axes[axis].tolist())
     own = inside - outside
@@ -98,11 +98,11 @@ def _targets(nodes: Iterable[fx.Node]) -> set[str]:
     return {str(node.target) for node in nodes if node.op in ("call_module", "get_attr")}
 
 
-def _owner(name: str, targets: set[str]) -> str | None:
-    """The one of `targets` that the tensor called `name` is or lies in."""
+def _belongs(name: str, targets: set[str]) -> bool:
+    """Whether the tensor called `name` is one of `targets`, or lies in one."""
     while name and name not in targets:
         name = name.rpartition(".")[0]
-    return name or None
+    return bool(name)
 
 
 def thin_branches(
@@ -111,8 +111,8 @@ def thin_branches(
     budget: Budget,
     training: Training,
     inputs: tuple[InputInfo, ...],
-) -> tuple[str, ...]:
-    """The branches of which less than a share of `training.thinnest_branch` is left at hardening.
+) -> tuple[tuple[str, ...], Network]:
+    """The branches of which less than a share of `training.thinnest_branch` is left at hardening; the rest.
 
     `chosen`: the mask before repair and the scores (G,) by which that goes.  The thinnest goes first, and what it
     leaves of the budget makes others wider.  What would take the network below its budget stays, and all does where
@@ -133,7 +133,7 @@ def thin_branches(
         origin = units_of(network.coupling, smaller.coupling)
         chosen = chosen[0][origin], chosen[1][origin]
         network, names = smaller, (*names, thinnest.name)
-    return names
+    return names, network
 
 
 def without(network: Network, names: Collection[str], inputs: tuple[InputInfo, ...]) -> Network:
@@ -162,7 +162,7 @@ def _delete_unused(graph: fx.GraphModule) -> None:
     used = _targets(graph.graph.nodes)
     tensors = (*graph.named_parameters(remove_duplicate=False), *graph.named_buffers(remove_duplicate=False))
     for name, _ in tensors:
-        if _owner(name, used) is None:
+        if not _belongs(name, used):
             path, _, attribute = name.rpartition(".")
             delattr(graph.get_submodule(path), attribute)
 

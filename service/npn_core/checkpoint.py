@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from .branches import without
 from .budget import Hardened, fits
 from .config import Budget, Expansion, Training
 from .device import name_of
@@ -301,7 +302,8 @@ def _shape(trainer: Trainer, document: Document, found: Mapping[str, Tensor]) ->
         trainer.teacher = trainer.make_teacher(asked=False)
     try:
         if document.dropped:
-            trainer.drop(document.dropped)
+            rest = without(trainer.full, document.dropped, trainer.data.info.inputs)
+            trainer.drop(document.dropped, rest)
     except KeyError as error:
         raise CheckpointRefused(f"its network has no residual branch {error!s:.60}") from None
     if document.hardening is not None:

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 import torch
 from torch import Tensor
 
-from .branches import thin_branches, units_of, without
+from .branches import thin_branches, units_of
 from .budget import expected_costs, harden
 from .config import Budget, Expansion, Training
 from .cost import CostModel, cost_model
@@ -333,8 +333,9 @@ class Trainer:
         expected = expected_costs(self.costs, state.gates.probabilities(state.k), self.budget)
         best = chosen(training.mask, self.full, state, self.costs, self.budget)
         before = self.costs.count(best[0])
-        if branches := thin_branches(self.full, best, self.budget, training, self.data.info.inputs):
-            self.drop(branches)
+        branches, rest = thin_branches(self.full, best, self.budget, training, self.data.info.inputs)
+        if branches:
+            self.drop(branches, rest)
             best = chosen(training.mask, self.full, state, self.costs, self.budget)
         hardened = harden(self.costs, self.budget, *best, training.round_to)
         self.cut(
@@ -346,9 +347,8 @@ class Trainer:
         )
         self.refresh_statistics()
 
-    def drop(self, branches: tuple[str, ...]) -> None:
-        """Go on without these residual branches."""
-        network = without(self.full, branches, self.data.info.inputs)
+    def drop(self, branches: tuple[str, ...], network: Network) -> None:
+        """Go on with the network without these residual branches."""
         self.state.drop(branches, network.parameters, units_of(self.full.coupling, network.coupling))
         self.adopt(network)
 

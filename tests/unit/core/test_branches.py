@@ -101,11 +101,11 @@ def test_the_thin_branch_leaves() -> None:
     budget = Budget(max_macs=int(0.4 * cost_model(full.graph, full.coupling).count(whole(full)).macs))
     for thin in ("conv1", "conv3"):
         chosen = scored(full, **{thin: 1.0})
-        assert thin_branches(full, chosen, budget, Training(thinnest_branch=0.5), INPUTS)[0] == thin
-        assert thin_branches(full, chosen, budget, Training(thinnest_branch=0.0), INPUTS) == ()
-        assert thin_branches(full, chosen, budget, Training(), INPUTS) == ()
+        assert thin_branches(full, chosen, budget, Training(thinnest_branch=0.5), INPUTS)[0][0] == thin
+        assert thin_branches(full, chosen, budget, Training(thinnest_branch=0.0), INPUTS) == ((), full)
+        assert thin_branches(full, chosen, budget, Training(), INPUTS) == ((), full)
     pictures = network(seeded(Pictures), SHAPE)
-    assert thin_branches(pictures, scored(pictures), budget, Training(thinnest_branch=1.0), INPUTS) == ()
+    assert thin_branches(pictures, scored(pictures), budget, Training(thinnest_branch=1.0), INPUTS)[0] == ()
 
 
 def test_no_branch_leaves_that_the_budget_has_room_for() -> None:
@@ -114,8 +114,8 @@ def test_no_branch_leaves_that_the_budget_has_room_for() -> None:
     smaller = without(full, ["conv1"], INPUTS)
     macs = cost_model(smaller.graph, smaller.coupling).count(whole(smaller)).macs
     chosen, training = scored(full, conv1=1.0), Training(thinnest_branch=1.0)
-    assert thin_branches(full, chosen, Budget(max_macs=macs), training, INPUTS) == ()
-    assert thin_branches(full, chosen, Budget(max_macs=macs - 1), training, INPUTS)[0] == "conv1"
+    assert thin_branches(full, chosen, Budget(max_macs=macs), training, INPUTS) == ((), full)
+    assert thin_branches(full, chosen, Budget(max_macs=macs - 1), training, INPUTS)[0][0] == "conv1"
 
 
 @pytest.mark.parametrize(
