@@ -22,7 +22,7 @@ import torch
 from _machine import machine
 from torch import Tensor
 
-from npn_core.branches import units_of, without
+from npn_core.branches import without
 from npn_core.budget import check_feasible, fits
 from npn_core.catalogue import architectures
 from npn_core.config import COST_KINDS, Budget, CatalogueModel, Training
@@ -30,7 +30,7 @@ from npn_core.cost import CostModel, cost_model
 from npn_core.data import inspect_dataset
 from npn_core.errors import InfeasibleBudget
 from npn_core.gated import Network
-from npn_core.groups import FIXED
+from npn_core.groups import FIXED, units_of
 from npn_core.pipeline import CompressJob, compress
 from npn_core.prepare import Prepared, prepare
 from npn_core.progress import Cost

@@ -20,7 +20,7 @@ from .device import CPU
 from .errors import InvalidInput
 from .gated import Network
 from .graph import annotate, operator_name
-from .groups import FIXED, Coupling, Group
+from .groups import Group, units_of
 from .progress import InputInfo
 
 
@@ -165,17 +165,3 @@ def _delete_unused(graph: fx.GraphModule) -> None:
         if not _belongs(name, used):
             path, _, attribute = name.rpartition(".")
             delattr(graph.get_submodule(path), attribute)
-
-
-def units_of(old: Coupling, new: Coupling) -> Tensor:
-    """The unit of `old` that each unit of `new` is: (G,) int64, by the tensors that both have."""
-    origin = torch.full((new.size,), FIXED)
-    for name, dims in new.tensors.items():
-        for before, now in zip(old.tensors[name], dims, strict=True):
-            if before is not None and now is not None:
-                units = new.axes[now]
-                free = units != FIXED
-                origin[units[free]] = old.axes[before][free]
-    if bool((origin == FIXED).any()):
-        raise AssertionError("a unit of the network without the branch has no origin")
-    return origin

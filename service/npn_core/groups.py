@@ -9,6 +9,7 @@ Or a unit is a single weight (`weights.py`): then no slice ever leaves, and its 
 """
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -227,3 +228,26 @@ class Active:
     def whole(self) -> bool:
         """Whether nothing sleeps."""
         return bool(self.alive.all())
+
+
+def carried(old: Coupling, new: Coupling, told: Callable[[int], Tensor]) -> Tensor:
+    """What each unit of `new` (G,) has from `old`: `told` is that of an axis' positions (n,) int64.
+
+    The networks may differ in size and in tensors; what both have says which axis became which.
+    """
+    found, known = torch.zeros(new.size, dtype=torch.int64), torch.zeros(new.size, dtype=torch.bool)
+    for name, dims in new.tensors.items():
+        for before, now in zip(old.tensors[name], dims, strict=True):
+            if before is not None and now is not None:
+                units = new.axes[now]
+                free = units != FIXED
+                found[units[free]] = told(before)[free]
+                known[units[free]] = True
+    if not bool(known.all()):
+        raise AssertionError("a unit of the new network has no origin")
+    return found
+
+
+def units_of(old: Coupling, new: Coupling) -> Tensor:
+    """The unit of `old` that each unit of `new`, a part of it, is: (G,) int64."""
+    return carried(old, new, lambda axis: old.axes[axis])

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from .branches import units_of
 from .budget import Hardened, Multipliers
 from .config import Budget, Training
 from .copies import on_device
@@ -16,7 +15,7 @@ from .cost import CostModel
 from .device import CPU
 from .gated import Network
 from .gates import Gates
-from .groups import Active, Dims
+from .groups import Active, Dims, units_of
 from .growth import Pulse
 from .meter import Meter
 from .observe import Estimates
@@ -115,9 +114,9 @@ class LoopState:
         self.gate_adam.first = self.gate_adam.first * kept
         self.saliency = Saliency.none(len(kept))
 
-    def drop(self, branches: tuple[str, ...], parameters: dict[str, Tensor], origin: Tensor) -> None:
-        """Follow the network into its form without `branches`, of these `parameters`; `origin` as in `follow`."""
-        self.follow(self.optimizer.kept(parameters), origin)
+    def drop(self, branches: tuple[str, ...], before: Network, now: Network) -> None:
+        """Follow the network from what it was `before` into what it is `now` that `branches` have left."""
+        self.follow(self.optimizer.kept(now.parameters), units_of(before.coupling, now.coupling))
         self.dropped = branches
 
     def follow(self, optimizer: SlicedOptimizer, origin: Tensor) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 import torch
 from torch import Tensor
 
-from .branches import thin_branches, units_of
+from .branches import thin_branches
 from .budget import expected_costs, harden
 from .config import Budget, Expansion, Training
 from .cost import CostModel, cost_model
@@ -349,7 +349,7 @@ class Trainer:
 
     def drop(self, branches: tuple[str, ...], network: Network) -> None:
         """Go on with the network without these residual branches."""
-        self.state.drop(branches, network.parameters, units_of(self.full.coupling, network.coupling))
+        self.state.drop(branches, self.full, network)
         self.adopt(network)
 
     def cut(self, hardening: Hardening) -> None:

@@ -20,7 +20,7 @@ from .coupling import find_groups
 from .device import CPU
 from .gated import Network
 from .graph import annotate
-from .groups import FIXED, Coupling, Dims
+from .groups import FIXED, Coupling, Dims, carried
 from .lift.reinitialise import reinitialise
 from .progress import InputInfo
 from .slices import Indices, take
@@ -127,27 +127,13 @@ def widen(
     follow_sizes(graph, network.coupling, layout)
     graph.recompile()
     coupling = find_groups(annotate(graph, inputs))
-    origin, inserted = _match(network.coupling, coupling, layout)
+    narrow = network.coupling
+    origin = carried(narrow, coupling, lambda axis: narrow.axes[axis][layout.axes[axis][0]])
+    inserted = carried(narrow, coupling, lambda axis: layout.axes[axis][1]) > 0
     wider = Network(graph, coupling)
     _initialise(wider, network.coupling, layout, generator, quiet=quiet)
     wider = Network(on_device(graph, network.device), coupling)
     return Wider(network=wider, layout=layout, origin=origin, inserted=inserted)
-
-
-def _match(old: Coupling, new: Coupling, layout: Layout) -> tuple[Tensor, Tensor]:
-    """The old unit and whether it is a copy, of every unit of the wider network, by the axes of its tensors."""
-    origin = torch.full((new.size,), FIXED)
-    inserted = torch.zeros(new.size, dtype=torch.bool)
-    for name, dims in old.tensors.items():
-        for axis, wider in zip(dims, new.tensors[name], strict=True):
-            if axis is not None and wider is not None:
-                units, (source, number) = new.axes[wider], layout.axes[axis]
-                free = units != FIXED
-                origin[units[free]] = old.axes[axis][source][free]
-                inserted[units[free]] = (number > 0)[free]
-    if bool((origin == FIXED).any()):
-        raise AssertionError("a unit of the wider network has no origin")
-    return origin, inserted
 
 
 def _initialise(wider: Network, old: Coupling, layout: Layout, generator: Generator, *, quiet: bool) -> None:

@@ -11,12 +11,13 @@ from small_networks import infos, network, unit_name
 from torch import Tensor
 
 from npn_core import recount
-from npn_core.branches import check_branches, find_branches, thin_branches, units_of, without
+from npn_core.branches import check_branches, find_branches, thin_branches, without
 from npn_core.catalogue import build
 from npn_core.config import Budget, Expansion, Preprocessing, Training
 from npn_core.cost import cost_model
 from npn_core.errors import InvalidInput
 from npn_core.gated import Network
+from npn_core.groups import units_of
 from npn_core.pipeline import CompressJob
 
 SHAPE = (1, 6, 6)
