@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from .config import Budget, Expansion, Training
+from .data import AT_LAST
 from .growth import distance
 from .optimizer import settled
 from .progress import Cost
@@ -47,3 +48,8 @@ class Course:
             share = THINNEST_BRANCH if narrows and not dense_counts else 0.0
             complete = replace(complete, thinnest_branch=share)
         return cls(training=complete, rates=rates, schedule=schedule)
+
+    def augment(self, epoch: int) -> str:
+        """How the images of an epoch are augmented."""
+        given = self.training.augment
+        return AT_LAST.get(given, given) if self.schedule.is_last(epoch) else given

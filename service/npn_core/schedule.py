@@ -16,6 +16,7 @@ DENSE_SHORTEST = 0.1
 PLASTIC_PER_HALVING = 0.1
 PLASTIC_LONGEST = 0.6  # of the epochs until the gates close
 FAR = 6.0  # halvings from which on little of the whole network is left
+LAST = 0.125  # the share of the epochs that show images as validation does, docs/results.md
 PLASTIC_EPOCHS = 2  # at least, where that leaves one to stage 1: small datasets have few steps in an epoch
 
 
@@ -81,13 +82,17 @@ def rates_of(optimizer: str, dense_counts: bool, halvings: float) -> Rates:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Schedule:
-    """Stage boundaries in epochs: stage 1 [0, dense), stage 2 [dense, plastic), stage 3 [plastic, epochs)."""
+    """Stage boundaries in epochs: stage 1 [0, dense), stage 2 [dense, plastic), stage 3 [plastic, epochs).
+
+    `dense_first`: the dense network is trained to its end before anything is compared with it.
+    """
 
     epochs: int
     dense: int
     plastic: int
     k_start: float
     k_end: float
+    dense_first: bool = False
 
     @classmethod
     def of(
@@ -108,7 +113,8 @@ class Schedule:
         if dense_first:
             hardened = epochs + max(1, round(epochs * plastic))
             last = hardened + max(1, round(epochs * (1 - dense - plastic)))
-            return cls(epochs=last, dense=epochs, plastic=hardened, k_start=k.start, k_end=k.end)
+            ends = {"epochs": last, "dense": epochs, "plastic": hardened}
+            return cls(**ends, k_start=k.start, k_end=k.end, dense_first=True)
         hardened = round(epochs * (dense + plastic))
         begin = round(epochs * dense)
         if k.plastic_fraction is None and k.dense_fraction is None:
@@ -133,6 +139,13 @@ class Schedule:
         if epoch < self.dense:
             return Stage.DENSE
         return Stage.PLASTIC if epoch < self.plastic else Stage.FINE_TUNE
+
+    def is_last(self, epoch: int) -> bool:
+        """Whether an epoch is among the last of a network that is measured then: an eighth of all."""
+        count = round(LAST * (self.dense if self.dense_first else self.epochs))
+        if epoch < self.dense:
+            return self.dense_first and epoch >= self.dense - count
+        return epoch >= max(self.plastic, self.epochs - count)
 
     def k(self, progress: float) -> float:
         """k at `progress` in [0, 1] of stage 2: held at its start, then growing at a constant rate."""

@@ -92,7 +92,7 @@ class Trainer:
         self.training, self.rates, self.schedule = course.training, course.rates, course.schedule
         self.estimator = ESTIMATORS[training.estimator]
         self.steps = steps_per_epoch(len(data.train), training.batch_size)
-        self.lr = self.training.lr or math.nan
+        self.course, self.lr = course, self.training.lr or math.nan
         self.state = LoopState.fresh(network, awake, budget, self.training, self.schedule, self.steps)
         self.teacher: Teacher | None = None
         self.runner, self.active = Sliced(network, objective.loss), network.active(awake)
@@ -193,7 +193,7 @@ class Trainer:
 
     def batches(self, first: int = 0) -> Iterator[Batch]:
         """One epoch of training batches from number `first` on."""
-        order, augment = self.state.generators.order, self.training.augment
+        order, augment = self.state.generators.order, self.course.augment(self.state.epoch)
         return self.data.batches(self.training.batch_size, order, augment, first)
 
     # ---------------------------------------------------------------------------------- stage 1

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from npn_core.data import check_augment
-from npn_core.data.augment import CropFlip, image_input
+from npn_core.data.augment import PADDING, CropFlip, image_input
 from npn_core.errors import InvalidInput
 from npn_core.progress import DatasetInfo, InputInfo
 
@@ -35,7 +35,7 @@ def test_every_image_is_a_crop_that_may_be_flipped(dtype: torch.dtype) -> None:
     padded = F.pad(x[0], [4] * 4)
     crops = [padded[:, i : i + height, j : j + width] for i in range(9) for j in range(9)]
     possible = torch.stack([*crops, *(crop.flip(2) for crop in crops)])
-    found = CropFlip.draw(len(x), torch.Generator().manual_seed(1)).of(x)
+    found = CropFlip.draw(len(x), torch.Generator().manual_seed(1), PADDING["crop-flip"]).of(x)
     same = (found[:, None] == possible[None]).flatten(2).all(2)
     assert found.dtype == dtype
     assert same.any(1).all()
@@ -47,12 +47,21 @@ def test_every_image_is_a_crop_that_may_be_flipped(dtype: torch.dtype) -> None:
 def test_images_differ_within_a_batch() -> None:
     """Every image has its own shift and flip."""
     x = torch.arange(90, dtype=torch.uint8).view(1, 3, 6, 5).expand(64, -1, -1, -1)
-    assert len(CropFlip.draw(len(x), torch.Generator().manual_seed(1)).of(x).unique(dim=0)) > 40
+    assert len(CropFlip.draw(len(x), torch.Generator().manual_seed(1), 4).of(x).unique(dim=0)) > 40
+
+
+def test_flips_alone() -> None:
+    """Without padding an image is as it was or mirrored, about as often."""
+    x = torch.arange(90, dtype=torch.uint8).view(1, 3, 6, 5).expand(400, -1, -1, -1)
+    found = CropFlip.draw(len(x), torch.Generator().manual_seed(1), PADDING["flip"]).of(x)
+    same, mirrored = ((found == image).flatten(1).all(1) for image in (x, x.flip(3)))
+    assert (same | mirrored).all()
+    assert mirrored.float().mean().item() == pytest.approx(0.5, abs=0.07)
 
 
 def test_one_image_among_inputs() -> None:
     """The input of images is found among others."""
-    assert image_input(info(VECTOR, IMAGE, IDS)) == 1
+    assert image_input(info(VECTOR, IMAGE, IDS), "flip") == 1
     check_augment(info(VECTOR, IMAGE), "crop-flip")
     check_augment(info(IMAGE, target="values", target_shape=(4,)), "crop-flip")
     check_augment(info(VECTOR), "none")
@@ -69,8 +78,9 @@ def test_one_image_among_inputs() -> None:
         info(IMAGE, target="values", target_shape=(3, 6, 5)),
     ],
 )
-def test_refusals(wrong: DatasetInfo) -> None:
-    """Without images, with several, or with targets that lie in the image, crop-flip is refused."""
-    with pytest.raises(InvalidInput, match="crop-flip") as caught:
-        check_augment(wrong, "crop-flip")
+@pytest.mark.parametrize("augment", ["flip", "crop-flip"])
+def test_refusals(wrong: DatasetInfo, augment: str) -> None:
+    """Without images, with several, or with targets that lie in the image, both are refused by name."""
+    with pytest.raises(InvalidInput, match=f"augment {augment} ") as caught:
+        check_augment(wrong, augment)
     assert caught.value.field == "training.augment"

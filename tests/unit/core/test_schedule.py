@@ -61,6 +61,27 @@ def test_adam_hardens_early_where_the_budget_is_far() -> None:
     assert EARLY["adam"].teaches
 
 
+def test_the_last_eighth() -> None:
+    """Of all epochs, in stage 3 alone; where the dense network is measured of its own epochs, too."""
+
+    def last(schedule: Schedule) -> list[int]:
+        return [epoch for epoch in range(schedule.epochs) if schedule.is_last(epoch)]
+
+    assert [len(last(Schedule.of(epochs, KSchedule(), 1.0))) for epochs in (1, 4, 10, 16, 30, 40)] == [
+        0,
+        0,
+        1,
+        2,
+        4,
+        5,
+    ]
+    assert last(Schedule.of(30, KSchedule(), 1.0, EARLY["sgd"])) == [26, 27, 28, 29]
+    late = KSchedule(dense_fraction=0.5, plastic_fraction=0.45)
+    assert last(Schedule.of(40, late, 1.0)) == [38, 39]
+    searched = Schedule.of(16, KSchedule(), 1.0, dense_first=True)
+    assert last(searched) == [14, 15, searched.epochs - 2, searched.epochs - 1]
+
+
 def test_one_fraction_given() -> None:
     """The other one is fitted to it."""
     only_dense = Schedule.of(10, KSchedule(dense_fraction=0.9), 8.0)
