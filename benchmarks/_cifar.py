@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-BATCH = 128
+BATCH, PADDING = 128, 4
 OPTIMIZERS = {
     "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True),
     "adam": partial(torch.optim.Adam, fused=True),
@@ -54,11 +54,11 @@ def training_images(
     return Images(images=images, labels=labels, mean=mean, std=std)
 
 
-def crop_flip(x: Tensor, generator: torch.Generator) -> Tensor:
-    """A crop of each image padded by 4 black pixels, mirrored or not."""
+def crop_flip(x: Tensor, generator: torch.Generator, padding: int) -> Tensor:
+    """A crop of each image padded by so many black pixels, mirrored or not."""
     n, _, height, width = x.shape
-    padded = F.pad(x, (4, 4, 4, 4))
-    top, left = (torch.randint(9, (n, 1), generator=generator) for _ in range(2))
+    padded = F.pad(x, (padding,) * 4)
+    top, left = (torch.randint(2 * padding + 1, (n, 1), generator=generator) for _ in range(2))
     columns = torch.arange(width) + left
     flipped = torch.rand(n, 1, generator=generator) < 0.5
     columns = torch.where(flipped, columns.flip(1), columns)
@@ -68,7 +68,10 @@ def crop_flip(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class Fit:
-    """Training by `optimizer` over half a cosine from `lr` to 0: crops, flips, batches of 128; in bfloat16 on a GPU."""
+    """Training by `optimizer` over half a cosine from `lr` to 0: crops, flips, batches of 128; in bfloat16 on a GPU.
+
+    The last `uncropped` epochs are with flips alone.
+    """
 
     def __init__(
         self,
@@ -79,8 +82,10 @@ class Fit:
         epochs: int,
         optimizer: str,
         lr: float,
+        uncropped: int = 0,
     ) -> None:
         self.module, self.data, self.epochs, self.lr = module.train(), data, epochs, lr
+        self.uncropped = uncropped
         self.device = next(module.parameters()).device
         self.optimizer = OPTIMIZERS[optimizer](module.parameters(), lr=lr)
         self.generator = generator
@@ -91,15 +96,15 @@ class Fit:
         """All epochs, a line each; the seconds that they took."""
         started = time.perf_counter()
         for epoch in range(self.epochs):
-            loss = self.epoch()
+            loss = self.epoch(PADDING if epoch < self.epochs - self.uncropped else 0)
             print(epoch + 1, f"{loss:.3f}", f"{time.perf_counter() - started:.0f} s", flush=True)
         return time.perf_counter() - started
 
-    def epoch(self) -> float:
-        """The loss of the last batch."""
+    def epoch(self, padding: int) -> float:
+        """The loss of the last batch; crops are of images padded by so many pixels."""
         loss = torch.zeros(())
         for chosen in torch.randperm(len(self.data.images), generator=self.generator).split(BATCH):
-            x = crop_flip(self.data.images[chosen], self.generator)
+            x = crop_flip(self.data.images[chosen], self.generator, padding)
             x, y = self.data.standardised(x), self.data.labels[chosen].to(self.device)
             factor = 0.5 * (1 + math.cos(math.pi * self.step / self.steps))
             self.optimizer.param_groups[0]["lr"] = self.lr * factor

@@ -6,7 +6,8 @@
 None of the project's training code: Parquet read with pyarrow and Pillow, crops and flips, SGD (Nesterov momentum 0.9,
 weight decay 5e-4) or Adam with a half cosine from `--lr` to 0, batches of 128, the last epoch; in bfloat16 on a GPU
 (`--device cuda`), as the service.  A seeded tenth of the training images is left out, as the service leaves it out for
-validation, so both see equally many.  The test images are read once.
+validation, so both see equally many.  The test images are read once.  `--uncropped` ends the crops before the training,
+as the service does.
 """
 
 import argparse
@@ -28,7 +29,7 @@ def train(arguments: argparse.Namespace) -> dict[str, Any]:
     params = dict(pair.split("=") for pair in arguments.params)
     module = build(arguments.model, params, input_shape=(3, 32, 32), classes=10, seed=arguments.seed)
     module.to(device, memory_format=torch.channels_last)
-    options = {"epochs": arguments.epochs, "optimizer": arguments.optimizer, "lr": arguments.lr}
+    options = {name: getattr(arguments, name) for name in ("epochs", "optimizer", "lr", "uncropped")}
     seconds = Fit(module, data, generator, **options).run()
     if arguments.save:
         torch.save(module.state_dict(), arguments.save)
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd")
     parser.add_argument("--lr", type=float, default=0.1)
+    parser.add_argument("--uncropped", type=int, default=0, help="The last epochs, with flips alone.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
