@@ -3,9 +3,11 @@
 import io
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet
@@ -13,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
+
+from npn_core.catalogue import build
 
 BATCH, PADDING = 128, 4
 OPTIMIZERS = {
@@ -131,3 +135,37 @@ def test_accuracy(module: nn.Module, data: Images, folder: Path) -> float:
             for a, b in zip(x.split(500), y.split(500), strict=True)
         )
     return right / len(y)
+
+
+def plain(
+    model: str,
+    params: Mapping[str, str],
+    dataset: Path,
+    *,
+    seed: int,
+    device: str = "cpu",
+    keep: Path | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """A network of the catalogue trained from scratch, and measured on the test split; its weights go to `keep`.
+
+    `options` are those of Fit.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    data = training_images(dataset, generator, torch.device(device))
+    module = build(model, params, input_shape=(3, 32, 32), classes=10, seed=seed)
+    module.to(torch.device(device), memory_format=torch.channels_last)
+    fit = Fit(module, data, generator, **options)
+    seconds = fit.run()
+    if keep is not None:
+        torch.save(module.state_dict(), keep)
+    return {
+        "model": model,
+        "params": sum(p.numel() for p in module.parameters()),
+        "widths": dict(params),
+        "seed": seed,
+        **options,
+        "test": test_accuracy(module, data, dataset),
+        "seconds": seconds,
+        "samples_per_second": len(data.images) * fit.epochs / seconds,
+    }

@@ -54,3 +54,16 @@ def save(path: Path | None, results: Sequence[dict[str, Any]]) -> None:
     if path is not None:
         document = {"machine": machine(), "summary": summary(results), "results": list(results)}
         path.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def print_ratios(results: Sequence[dict[str, Any]], bases: Sequence[str]) -> None:
+    """The time of the jobs with learned gates as ratios to that of other runs of the same seed."""
+    by_seed = {(one["run"], one["seed"]): one["seconds"] for one in results}
+    for base in bases:
+        ratios = [
+            seconds / by_seed[base, seed]
+            for (run, seed), seconds in by_seed.items()
+            if run == "learned" and (base, seed) in by_seed
+        ]
+        if ratios:
+            print(f"job / {base} training time: {', '.join(f'{ratio:.2f}' for ratio in ratios)}")

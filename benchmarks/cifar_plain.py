@@ -11,38 +11,11 @@ as the service does.
 """
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
 
 import torch
-from _cifar import OPTIMIZERS, Fit, test_accuracy, training_images
-from _machine import machine
-
-from npn_core.catalogue import build
-
-
-def train(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train, then measure on the test split."""
-    generator, device = torch.Generator().manual_seed(arguments.seed), torch.device(arguments.device)
-    data = training_images(arguments.dataset, generator, device)
-    params = dict(pair.split("=") for pair in arguments.params)
-    module = build(arguments.model, params, input_shape=(3, 32, 32), classes=10, seed=arguments.seed)
-    module.to(device, memory_format=torch.channels_last)
-    options = {name: getattr(arguments, name) for name in ("epochs", "optimizer", "lr", "uncropped")}
-    seconds = Fit(module, data, generator, **options).run()
-    if arguments.save:
-        torch.save(module.state_dict(), arguments.save)
-    return {
-        "model": arguments.model,
-        "params": params,
-        "parameters": sum(p.numel() for p in module.parameters()),
-        "seed": arguments.seed,
-        **options,
-        "test": test_accuracy(module, data, arguments.dataset),
-        "seconds": seconds,
-        "samples_per_second": len(data.images) * arguments.epochs / seconds,
-    }
+from _cifar import OPTIMIZERS, plain
+from _results import save
 
 
 def main() -> None:
@@ -60,14 +33,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--save", type=Path, help="The weights, for cifar_pruners.py.")
+    parser.add_argument("--keep", type=Path, help="The weights, for cifar_pruners.py.")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    result = train(arguments)
-    print(json.dumps(result), flush=True)
-    if arguments.out:
-        arguments.out.write_text(json.dumps({"machine": machine(), "results": [result]}, indent=2))
+    names = ("seed", "device", "keep", "epochs", "optimizer", "lr", "uncropped")
+    options = {name: getattr(arguments, name) for name in names}
+    params = dict(pair.split("=") for pair in arguments.params)
+    save(arguments.out, [{"run": "plain", **plain(arguments.model, params, arguments.dataset, **options)}])
 
 
 if __name__ == "__main__":

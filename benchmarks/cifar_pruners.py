@@ -1,6 +1,6 @@
 """Torch-Pruning's magnitude and group-norm pruners on CIFAR-10, from one dense network, to a budget of multiply-adds.
 
-    python benchmarks/cifar_plain.py --epochs 20 --save dense20.pt --out cifar_dense20.json
+    python benchmarks/cifar_plain.py --epochs 20 --keep dense20.pt --out cifar_dense20.json
     python benchmarks/cifar_pruners.py --dense dense20.pt --max-macs 20406592 --out cifar_pruners.json
 
 "magnitude" prunes the dense network and fine-tunes it for `--epochs`.  "group-norm" first trains it with that

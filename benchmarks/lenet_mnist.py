@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from _jobs import run_job
-from _results import save, summary
+from _results import print_ratios, save, summary
 
 from npn_core.catalogue import build
 from npn_core.config import Budget, CatalogueModel, Training
@@ -85,20 +85,7 @@ def main() -> None:
             save(arguments.out, results)
     for row in summary(results):
         print(row)
-    print_ratios(results)
-
-
-def print_ratios(results: list[dict[str, Any]]) -> None:
-    """The job's time as a ratio to dense training."""
-    by_seed = {(one["run"], one["seed"]): one["seconds"] for one in results}
-    for base in ("dense", "dense-channels-last"):
-        ratios = [
-            seconds / by_seed[base, seed]
-            for (run, seed), seconds in by_seed.items()
-            if run == "learned" and (base, seed) in by_seed
-        ]
-        if ratios:
-            print(f"job / {base} training time: {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
+    print_ratios(results, ("dense", "dense-channels-last"))
 
 
 if __name__ == "__main__":
