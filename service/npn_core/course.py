@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from .config import Budget, Expansion, Training
-from .data import AT_LAST
+from .data import at_last
 from .growth import distance
 from .optimizer import settled
 from .progress import Cost
@@ -52,4 +52,4 @@ class Course:
     def augment(self, epoch: int) -> str:
         """How the images of an epoch are augmented."""
         given = self.training.augment
-        return AT_LAST.get(given, given) if self.schedule.is_last(epoch) else given
+        return at_last(given) if self.schedule.is_last(epoch) else given

@@ -1,6 +1,6 @@
 """Datasets: refusing bad ones early, reading good ones safely, and handing out batches."""
 
-from .augment import AT_LAST, check_augment
+from .augment import at_last, check_augment
 from .batches import Batch, Data, TestData, steps_per_epoch
 from .inspection import inspect_dataset
 from .loading import arrange_inputs, load_dataset, load_test
@@ -11,13 +11,13 @@ from .splits import Split
 from .targets import check_classifier, check_target
 
 __all__ = [
-    "AT_LAST",
     "Batch",
     "Data",
     "Room",
     "Split",
     "TestData",
     "arrange_inputs",
+    "at_last",
     "check_augment",
     "check_classifier",
     "check_preprocessing",

@@ -14,7 +14,11 @@ from npn_core.errors import InvalidInput
 from npn_core.progress import DatasetInfo
 
 PADDING = {"flip": 0, "crop-flip": 4}
-AT_LAST = {"crop-flip": "flip"}
+
+
+def at_last(augment: str) -> str:
+    """What is left of an augmentation in the last epochs."""
+    return "flip" if augment == "crop-flip" else augment
 
 
 def image_input(info: DatasetInfo, augment: str) -> int:
