@@ -71,9 +71,11 @@ class LocalObjectStore:
     def list(self, prefix: str) -> Sequence[StoredObject]:
         """Every key with the prefix, sorted."""
         found = []
-        for path in self._folder(prefix).rglob("*"):
-            with contextlib.suppress(FileNotFoundError):  # another call removes it
-                if path.is_file():
+        for folder, _, names in os.walk(
+            self._folder(prefix)
+        ):  # which passes over a folder that another call removes
+            for path in (Path(folder) / name for name in names):
+                with contextlib.suppress(FileNotFoundError):  # as it may a file
                     found.append(_stored(self._key(path), path))
         return sorted(found, key=lambda stored: stored.key)
 
