@@ -10,7 +10,6 @@ The test images are read once.
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 import torch_pruning as tp
 from _cifar import Fit, Images, test_accuracy, training_images
-from _machine import machine
+from _results import save
 from torch import Tensor, nn
 
 from npn_core.catalogue import build
@@ -129,9 +128,7 @@ def main() -> None:
     data, results = training_images(arguments.dataset, generator, device, arguments.samples), []
     for name in arguments.runs:
         results.append(run(name, arguments, data))
-        print(json.dumps(results[-1]), flush=True)
-        if arguments.out:
-            arguments.out.write_text(json.dumps({"machine": machine(), "results": results}, indent=2))
+        save(arguments.out, results)
 
 
 if __name__ == "__main__":

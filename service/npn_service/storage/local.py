@@ -71,11 +71,10 @@ class LocalObjectStore:
     def list(self, prefix: str) -> Sequence[StoredObject]:
         """Every key with the prefix, sorted."""
         found = []
-        for folder, _, names in os.walk(
-            self._folder(prefix)
-        ):  # which passes over a folder that another call removes
+        # another call may remove a folder, which walk passes over, or a file
+        for folder, _, names in os.walk(self._folder(prefix)):
             for path in (Path(folder) / name for name in names):
-                with contextlib.suppress(FileNotFoundError):  # as it may a file
+                with contextlib.suppress(FileNotFoundError):
                     found.append(_stored(self._key(path), path))
         return sorted(found, key=lambda stored: stored.key)
 

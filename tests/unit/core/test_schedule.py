@@ -67,14 +67,8 @@ def test_the_last_eighth() -> None:
     def last(schedule: Schedule) -> list[int]:
         return [epoch for epoch in range(schedule.epochs) if schedule.is_last(epoch)]
 
-    assert [len(last(Schedule.of(epochs, KSchedule(), 1.0))) for epochs in (1, 4, 10, 16, 30, 40)] == [
-        0,
-        0,
-        1,
-        2,
-        4,
-        5,
-    ]
+    counts = {epochs: len(last(Schedule.of(epochs, KSchedule(), 1.0))) for epochs in (1, 4, 10, 16, 30, 40)}
+    assert counts == {1: 0, 4: 0, 10: 1, 16: 2, 30: 4, 40: 5}
     assert last(Schedule.of(30, KSchedule(), 1.0, EARLY["sgd"])) == [26, 27, 28, 29]
     late = KSchedule(dense_fraction=0.5, plastic_fraction=0.45)
     assert last(Schedule.of(40, late, 1.0)) == [38, 39]
