@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import urllib3
 from start_s3 import ACCESS_KEY, REGION, SECRET_KEY, S3Server
 
-from npn_service.storage.s3_client import PATIENT, S3Settings, make_minio
+from npn_service.storage.s3_client import S3Client, S3Settings
 
 SMALL_PART = 5 << 20  # the smallest that S3 joins
 
@@ -41,7 +41,14 @@ def make_bucket(server: S3Server) -> S3Bucket:
         access_key=ACCESS_KEY,
         secret_key=SECRET_KEY,
     )
-    make_minio(settings, PATIENT).make_bucket(settings.bucket)
+    client = S3Client(settings)
+
+    def make() -> None:
+        # A busy server may answer 503 and have made the bucket all the same.
+        if not client.minio.bucket_exists(settings.bucket):
+            client.minio.make_bucket(settings.bucket)
+
+    client.call(make)
     return S3Bucket(server=server, settings=settings)
 
 

@@ -15,7 +15,7 @@ from s3_server import S3Bucket
 from server_process import ServerProcess, descendants, launch_server
 
 from npn_service.jobs.migrations import migrate
-from npn_service.storage.s3_client import PATIENT, make_minio
+from npn_service.storage.s3_client import S3Client
 
 # Short enough that a batch of jobs meets everything within minutes.
 SETTINGS = {
@@ -143,8 +143,9 @@ class Cluster:
 
     def keys(self, prefix: str) -> list[str]:
         """Keys in the bucket."""
-        client = make_minio(self.bucket.settings, PATIENT)
-        found = client.list_objects(self.bucket.settings.bucket, prefix, recursive=True)
+        client = S3Client(self.bucket.settings)
+        bucket = self.bucket.settings.bucket
+        found = client.call(lambda: list(client.minio.list_objects(bucket, prefix, recursive=True)))
         return sorted(str(each.object_name) for each in found)
 
     def _launch(self, index: int, **more: str) -> ServerProcess:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from job_samples import SPEC
-from minio import Minio
 from s3_server import S3Bucket, S3Server, make_bucket
 from server_process import ServerProcess
 from wire import npz
@@ -21,7 +20,7 @@ from npn_client import Architecture, Budget, Client, InvalidArgument, JobFailed,
 from npn_service.errors import InvalidRequest
 from npn_service.jobs.inputs import DATASET
 from npn_service.jobs.model import DatasetRef, Job, JobSpec, ModelRef, State
-from npn_service.storage.s3_client import PATIENT, make_minio
+from npn_service.storage.s3_client import S3Client
 from npn_service.storage.uris import EVERYTHING
 
 MLP = Architecture("mlp", {"hidden": 8})
@@ -34,16 +33,17 @@ class Data:
 
     def __init__(self, bucket: S3Bucket) -> None:
         self.bucket = bucket
-        self.minio: Minio = make_minio(bucket.settings, PATIENT)
+        self._client = S3Client(bucket.settings)
 
     def put(self, key: str, data: bytes) -> str:
         """Store bytes; their URI."""
-        self.minio.put_object(self.bucket.settings.bucket, key, io.BytesIO(data), len(data))
+        bucket, minio = self.bucket.settings.bucket, self._client.minio
+        self._client.call(lambda: minio.put_object(bucket, key, io.BytesIO(data), len(data)))
         return self.uri(key)
 
     def remove(self, key: str) -> None:
         """Remove a key."""
-        self.minio.remove_object(self.bucket.settings.bucket, key)
+        self._client.call(self._client.minio.remove_object, self.bucket.settings.bucket, key)
 
     def uri(self, key: str) -> str:
         """The URI of a key."""
