@@ -9,7 +9,7 @@ from torch import fx, nn
 from .catalogue import build
 from .config import CatalogueModel, Model, ModelFile, Training
 from .coupling import couple
-from .data import arrange_inputs, check_classifier, check_preprocessing, check_target
+from .data import arrange_inputs, check_augment, check_classifier, check_preprocessing, check_target
 from .device import CPU
 from .errors import InvalidInput
 from .exported import read_exported
@@ -50,6 +50,7 @@ def prepare(model: Model, info: DatasetInfo, training: Training, *, weights: boo
     check_target(info, training.loss)
     trained = isinstance(model, ModelFile) and not training.from_scratch
     check_preprocessing(training.preprocessing, info, uploaded_trained=trained)
+    check_augment(info, training.augment)
     if isinstance(model, ModelFile):
         graph, coupling = _coupled(_from_file(model, training), info, training.units)
     elif weights:

@@ -14,10 +14,10 @@ from sklearn.datasets import load_digits
 
 from npn_core.config import ESTIMATORS, Budget, CatalogueModel, KSchedule, Training
 from npn_core.data import inspect_dataset
-from npn_core.errors import InfeasibleBudget, Stopped, TrainingDiverged
+from npn_core.errors import InfeasibleBudget, InvalidInput, Stopped, TrainingDiverged
 from npn_core.pace import STILL_WARNING
 from npn_core.pipeline import CompressJob, plan
-from npn_core.progress import Progress, Stage
+from npn_core.progress import InputInfo, Progress, Stage
 from npn_core.step import Masked
 
 MLP = CatalogueModel(name="mlp", params={"hidden": "100,50"})
@@ -261,6 +261,15 @@ def test_an_impossible_budget_is_refused_with_the_range(digits: Path) -> None:
     """The error says what could be met."""
     with pytest.raises(InfeasibleBudget, match="between 24 and 12,060"):
         plan(MLP, inspect_dataset(digits), Budget(max_params=10), TRAINING)
+
+
+def test_an_augmentation_that_does_not_fit_the_data_is_refused_by_the_plan(digits: Path) -> None:
+    """Before the job is queued, not when it trains."""
+    vectors = replace(inspect_dataset(digits), inputs=(InputInfo(name="x", shape=(64,), dtype="float32"),))
+    plan(MLP, vectors, BUDGET, TRAINING)
+    with pytest.raises(InvalidInput, match="augment flip is for datasets with one input of images") as caught:
+        plan(MLP, vectors, BUDGET, replace(TRAINING, augment="flip"))
+    assert caught.value.field == "training.augment"
 
 
 def test_a_sliced_job_equals_a_masked_one(
