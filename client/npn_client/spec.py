@@ -64,8 +64,8 @@ class Training:
     no `lr` is given, else Adam); `lr` and `weight_decay` are its own where they are None.  `gate_lr` is Adam's for
     the gates.
     `loss` is "cross_entropy", "mse" or "distill" (the network's own answers as received; no labels), `output`
-    which of several outputs it looks at (a name, or an index as text), `augment` "none", "flip" or
-    "crop-flip".
+    which of several outputs it looks at (a name, or an index as text), `augment` "none", "flip",
+    "crop" or "crop-flip".
     `from_scratch` initialises a network of your own anew.  The units of a group that stay are a multiple of
     `round_to`.  `distillation` is the share of the dense network's soft answers in the last stage's targets
     (0 to 1); `mask` is "learned", or for comparison "random", "magnitude" or "saliency".  `units` are "coupled"

@@ -145,7 +145,7 @@ class Preprocessing:
 OPTIMIZERS = ("auto", "adam", "sgd")
 ESTIMATORS = ("straight-through", "disarm", "arm", "ar", "rloo", "ugc")
 LOSSES = ("cross_entropy", "mse", "distill")
-AUGMENTS = ("none", "flip", "crop-flip")
+AUGMENTS = ("none", "flip", "crop", "crop-flip")
 MAX_ROUND_TO = 256
 UNITS = ("coupled", "weights")
 MASKS = ("learned", "random", "magnitude", "saliency")

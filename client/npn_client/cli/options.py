@@ -163,7 +163,7 @@ def training_options(command: Command) -> Command:
     )
     @click.option("--loss", default="", help="cross_entropy, mse, or distill (without labels).")
     @click.option("--output", default="", help="Which of several outputs the loss looks at: name or index.")
-    @click.option("--augment", default="", help="none, flip or crop-flip.")
+    @click.option("--augment", default="", help="none, flip, crop or crop-flip.")
     @click.option("--from-scratch", is_flag=True, help="Initialise a network of your own anew.")
     @click.option("--round-to", type=int, help="Keep a multiple of this many units in each group.")
     @click.option(

@@ -13,12 +13,21 @@ from torch import Tensor
 from npn_core.errors import InvalidInput
 from npn_core.progress import DatasetInfo
 
-PADDING = {"flip": 0, "crop-flip": 4}
+PADDED = 8  # images are padded by this part of their sides before they are cropped: by 4 of 32 pixels
+WITHOUT_CROPS = {"crop": "none", "crop-flip": "flip"}
+FLIPS = frozenset({"flip", "crop-flip"})
 
 
 def at_last(augment: str) -> str:
     """What is left of an augmentation in the last epochs."""
-    return "flip" if augment == "crop-flip" else augment
+    return WITHOUT_CROPS.get(augment, augment)
+
+
+def padding_of(augment: str, height: int, width: int) -> tuple[int, int]:
+    """Above and below, left and right: so many pixels are added before an image is cropped."""
+    if augment not in WITHOUT_CROPS:
+        return 0, 0
+    return max(1, height // PADDED), max(1, width // PADDED)
 
 
 def image_input(info: DatasetInfo, augment: str) -> int:
@@ -55,14 +64,17 @@ class CropFlip:
     top: Tensor
     left: Tensor
     flipped: Tensor
-    padding: int
+    padding: tuple[int, int]
 
     @classmethod
-    def draw(cls, n: int, generator: torch.Generator, padding: int) -> "CropFlip":
-        """At random, from images padded by so many pixels on every side."""
-        top, left = torch.randint(0, 2 * padding + 1, (2, n), generator=generator)
-        flipped = torch.rand(n, generator=generator) < 0.5
-        return cls(top=top, left=left, flipped=flipped, padding=padding)
+    def draw(cls, n: int, generator: torch.Generator, augment: str, shape: tuple[int, ...]) -> "CropFlip":
+        """At random, for images of `shape` C,H,W."""
+        _, height, width = shape
+        rows, columns = padding_of(augment, height, width)
+        top = torch.randint(2 * rows + 1, (n,), generator=generator)
+        left = torch.randint(2 * columns + 1, (n,), generator=generator)
+        flipped = (torch.rand(n, generator=generator) < 0.5) & (augment in FLIPS)
+        return cls(top=top, left=left, flipped=flipped, padding=(rows, columns))
 
     def to(self, device: torch.device) -> "CropFlip":
         """The same for images on `device`."""
@@ -76,6 +88,8 @@ class CropFlip:
         (He et al., "Deep Residual Learning", arXiv:1512.03385, section 4.2).
         """
         n, _, height, width = x.shape
-        windows = F.pad(x, [self.padding] * 4).unfold(2, height, 1).unfold(3, width, 1)
+        rows, columns = self.padding
+        padded = F.pad(x, (columns, columns, rows, rows))
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)
         cropped = windows[torch.arange(n, device=x.device), :, self.top, self.left]
         return torch.where(self.flipped.view(-1, 1, 1, 1), cropped.flip(3), cropped)

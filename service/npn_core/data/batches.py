@@ -10,7 +10,7 @@ from npn_core.device import CPU
 from npn_core.progress import DatasetInfo
 from npn_core.report import AppliedPreprocessing
 
-from .augment import PADDING, CropFlip, image_input
+from .augment import CropFlip, image_input
 from .preprocessing import Standardiser
 from .room import MEMORY_BYTES
 from .splits import CHUNK, Split
@@ -90,6 +90,7 @@ class Data:
         `check_augment` does.
         """
         image = None if augment == "none" else image_input(self.info, augment)
+        shape = () if image is None else self.info.inputs[image].shape
         place = self.train.device
         standardise = Standardiser(self.preprocessing, self.info, place)
         kept = self._standardised(standardise) if image is None else None
@@ -98,7 +99,7 @@ class Data:
         for step in range(steps):
             end = (step + 1) * batch_size if step + 1 < steps else len(order)
             index = order[step * batch_size : end]
-            crop = None if image is None else CropFlip.draw(len(index), generator, PADDING[augment])
+            crop = None if image is None else CropFlip.draw(len(index), generator, augment, shape)
             if step < first:
                 continue
             where = self.train.where(index)

@@ -74,7 +74,9 @@ def test_a_search_trains_the_dense_network_first() -> None:
     assert found[1] < 20
 
 
-@pytest.mark.parametrize(("given", "at_last"), [("none", "none"), ("flip", "flip"), ("crop-flip", "flip")])
+@pytest.mark.parametrize(
+    ("given", "at_last"), [("none", "none"), ("flip", "flip"), ("crop", "none"), ("crop-flip", "flip")]
+)
 def test_training_ends_with_images_as_they_are(given: str, at_last: str) -> None:
     """Crops end with the last eighth of the epochs; all else goes on."""
     training = Training(epochs=16, augment=given)
