@@ -22,6 +22,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy benchmarks scripts
 	$(BIN)/python scripts/generate_protos.py --check
 	$(BIN)/python scripts/lint_protos.py
 	$(BIN)/python scripts/check_deploy.py

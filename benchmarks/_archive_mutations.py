@@ -27,7 +27,7 @@ NUMBERS = (
     1 << 64,
     10**30,
 )
-OTHERS = (
+OTHERS: tuple[object, ...] = (
     None,
     True,
     False,

@@ -16,6 +16,8 @@ class Residual(nn.Module):
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)
         self.conv2, self.drop, self.fc = nn.Conv2d(4, 4, 3, padding=1), nn.Dropout(0.5), nn.Linear(4, 5)
+        self.scale: Tensor
+        self.hidden: Tensor
         self.register_buffer("scale", torch.arange(1.0, 5.0))
         self.register_buffer("hidden", torch.ones(4), persistent=False)
         self.shift = torch.full((4,), 0.5)
@@ -38,9 +40,9 @@ class Text(nn.Module):
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """(N, 6) and (N, 6) to (N, 6, 11)."""
-        return self.out(
-            self.mix(self.embed(tokens) * mask.unsqueeze(-1)).masked_fill(mask.unsqueeze(-1) < 0, -1e9)
-        )
+        mixed = self.mix(self.embed(tokens) * mask.unsqueeze(-1))
+        scores: Tensor = self.out(mixed.masked_fill(mask.unsqueeze(-1) < 0, -1e9))
+        return scores
 
 
 class Sized(nn.Module):

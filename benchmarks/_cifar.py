@@ -3,7 +3,7 @@
 import io
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from npn_core.catalogue import build
 
 BATCH, PADDING = 128, 4
-OPTIMIZERS = {
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True),
     "adam": partial(torch.optim.Adam, fused=True),
 }
@@ -71,6 +71,11 @@ def crop_flip(x: Tensor, generator: torch.Generator, padding: int) -> Tensor:
     return padded[which, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
+def place(module: nn.Module, device: torch.device) -> None:
+    """On the device, with the channels of convolutions innermost in memory."""
+    module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 class Fit:
     """Training by `optimizer` over half a cosine from `lr` to 0: crops, flips, batches of 128; in bfloat16 on a GPU.
 
@@ -115,7 +120,7 @@ class Fit:
             self.optimizer.zero_grad()
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
                 loss = F.cross_entropy(self.module(x), y)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             self.regularise()
             self.optimizer.step()
             self.step += 1
@@ -130,10 +135,8 @@ def test_accuracy(module: nn.Module, data: Images, folder: Path) -> float:
     module.eval()
     x, y = read(folder, "test")
     with torch.no_grad():
-        right = sum(
-            int((module(data.standardised(a)).argmax(1).cpu() == b).sum())
-            for a, b in zip(x.split(500), y.split(500), strict=True)
-        )
+        batches = zip(x.split(500), y.split(500), strict=True)
+        right = sum(int((module(data.standardised(a)).argmax(1).cpu() == b).sum()) for a, b in batches)
     return right / len(y)
 
 
@@ -154,7 +157,7 @@ def plain(
     generator = torch.Generator().manual_seed(seed)
     data = training_images(dataset, generator, torch.device(device))
     module = build(model, params, input_shape=(3, 32, 32), classes=10, seed=seed)
-    module.to(torch.device(device), memory_format=torch.channels_last)
+    place(module, torch.device(device))
     fit = Fit(module, data, generator, **options)
     seconds = fit.run()
     if keep is not None:

@@ -64,7 +64,8 @@ def run_job(
 
 def _finish(job: CompressJob, say: bool) -> tuple[Outcome, dict[str, float]]:
     """How it ended, and samples/s of each stage when that did."""
-    run, epoch, speeds = compress(job, lambda: False), 0, {}
+    run, epoch = compress(job, lambda: False), 0
+    speeds: dict[str, float] = {}
     while True:
         try:
             progress = next(run)

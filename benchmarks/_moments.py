@@ -8,6 +8,7 @@ concrete gate is continuous: its moments are means over many draws.
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -112,11 +113,12 @@ def _cells(
     low, high = cell.view(len(index), len(rows), GATES, 2).unbind(-1)
     probability = (high - low).prod(2).prod(1)[:, None]
     powers = 2 ** torch.arange(GATES - 1, -1, -1)
+    gradient: Any = estimator.gradient  # of losses that are tensors under vmap
 
     def estimate(u: Tensor) -> tuple[Tensor, Tensor]:
         samples = torch.stack(estimator.samples(u, a))
         at = (samples.long() * powers).sum(1)
-        return estimator.gradient(u, a, f[at].unbind()), 1 + (at != at[0]).sum()
+        return gradient(u, a, f[at].unbind()), 1 + (at != at[0]).sum()
 
     (lower, evaluations), (upper, _) = (vmap(estimate)(low + part * (high - low)) for part in (0.25, 0.75))
     middle, rise = (lower + upper) / 2, 2 * (upper - lower)

@@ -17,7 +17,7 @@ from npn_core.gated import Network, Noise
 from npn_core.gates import logits
 from npn_core.groups import Active
 from npn_core.saliency import gate_gradients
-from npn_core.step import Evaluation, GateStep, Loss, Masked
+from npn_core.step import Evaluation, GateStep, Inputs, Loss, Masked
 from npn_core.train import Trainer
 
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
@@ -43,11 +43,11 @@ class Relaxed(Masked):
         super().__init__(network, loss)
         self.z = z
 
-    def relaxed_slopes(self, batch: Any, noise: Noise) -> tuple[Evaluation, Tensor]:
+    def relaxed_slopes(self, x: Inputs, y: Any, noise: Noise) -> tuple[Evaluation, Tensor]:
         """A training pass, with the gradients of the weights before they are gated, and the loss's slopes in z."""
         network = self.network
         active = network.active(self.z > 0)
-        loss, gradients = self.backward(*batch, active, noise, update_stats=True)
+        loss, gradients = self.backward(x, y, active, noise, update_stats=True)
         whole = self.evaluation(loss, gradients, network.everything)
         slopes = gate_gradients(network, network.everything, whole.updates, self.z)
         own = {name: self.gate(name, gradient, active) for name, gradient in gradients.items()}
@@ -78,7 +78,7 @@ class RelaxedTrainer(Trainer):
         phi = state.gates.phi.clone().requires_grad_()
         z = self.relax(u, logits(phi, state.k))
         runner = Relaxed(self.network, self.runner.loss, z.detach())
-        evaluation, slopes = runner.relaxed_slopes((batch.x, self.target(batch)), self.noise())
+        evaluation, slopes = runner.relaxed_slopes(batch.x, self.target(batch), self.noise())
         (gradient,) = torch.autograd.grad(z, phi, slopes)
         return GateStep(evaluation=evaluation, gradient=gradient)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 import torch_pruning as tp
-from _cifar import Fit, Images, test_accuracy, training_images
+from _cifar import Fit, Images, place, test_accuracy, training_images
 from _results import save
 from torch import Tensor, nn
 
@@ -77,7 +77,7 @@ def run(name: str, arguments: argparse.Namespace, data: Images) -> dict[str, Any
     device, shape = torch.device(arguments.device), (3, 32, 32)
     module = build(arguments.model, {}, input_shape=shape, classes=10, seed=arguments.seed)
     module.load_state_dict(torch.load(arguments.dense, weights_only=True))
-    module.to(device, memory_format=torch.channels_last)
+    place(module, device)
     example = torch.zeros(1, *shape, device=device)
     pruner = PRUNERS[name](module, example)
     options = {"optimizer": "sgd", "lr": arguments.lr}

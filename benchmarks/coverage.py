@@ -201,7 +201,7 @@ def write_dataset(subject: Subject, program: ExportedProgram, folder: Path) -> P
         if classes:
             arrays[f"y_{split}"] = np.arange(samples) % classes
     path = folder / "data.npz"
-    np.savez(path, **arrays)
+    np.savez(path, allow_pickle=False, **arrays)
     return path
 
 

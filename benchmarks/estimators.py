@@ -34,7 +34,8 @@ from npn_core.gated import Network
 from npn_core.objective import Outputs
 from npn_core.prepare import prepare
 from npn_core.progress import Stage
-from npn_core.train import Trained, Trainer
+from npn_core.state import Trained
+from npn_core.train import Trainer
 
 sys.path.insert(0, str(ROOT / "scripts"))
 from demo import write_digits

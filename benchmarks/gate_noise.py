@@ -91,11 +91,11 @@ class Measured(Trainer):
 
     def differences(self, pair: Any, z: Tensor, chosen: Tensor, loss: float, noise: Noise) -> Tensor:
         """The loss with each chosen gate open, less that with it closed, under `z` (G,)."""
-        found = []
+        (x, y), found = pair, []
         for gate in chosen.tolist():
             other = z.clone()
             other[gate] = ~z[gate]
-            flipped = self.runner.evaluate(*pair, self.network.active(other), noise)
+            flipped = self.runner.evaluate(x, y, self.network.active(other), noise)
             found.append(loss - flipped if z[gate] else flipped - loss)
         return torch.tensor(found, dtype=torch.float64)
 

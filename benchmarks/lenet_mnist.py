@@ -43,7 +43,7 @@ def dense(dataset: Path, training: Training, run: str) -> dict[str, Any]:
     for _ in range(training.epochs):
         for batch in data.batches(training.batch_size, generator):
             optimizer.zero_grad()
-            F.cross_entropy(module(arrange(batch.x[0])), batch.y).backward()
+            F.cross_entropy(module(arrange(batch.x[0])), batch.target).backward()
             optimizer.step()
     seconds = time.perf_counter() - started
     test = load_test(dataset, layout="", preprocessing=data.preprocessing)

@@ -17,17 +17,20 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from _machine import machine
+from _samples import samples_of
+from torch import Tensor
 
 from npn_core.catalogue import build
+from npn_core.config import CatalogueModel, Training
 from npn_core.cost import cost_model
 from npn_core.estimators import ESTIMATORS
 from npn_core.gated import Network, Noise
 from npn_core.gates import Gates
-from npn_core.graph import trace
-from npn_core.groups import find_groups
 from npn_core.optimizer import SlicedAdam
+from npn_core.prepare import prepare
 from npn_core.step import Sliced, gate_step
 from npn_core.surgery import compact
+from npn_core.units import Kind
 
 SHAPE, BATCH, SHARE = (1, 28, 28), 128, 0.1
 
@@ -68,46 +71,43 @@ def cases() -> dict[str, Callable[[], object]]:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(BATCH, *SHAPE, generator=generator)
     y = torch.randint(10, (BATCH,), generator=generator)
-    graph = trace(build("lenet5-caffe", {}, input_shape=SHAPE, classes=10, seed=0), SHAPE)
-    coupling = find_groups(graph)
+    prepared = prepare(CatalogueModel(name="lenet5-caffe"), samples_of(SHAPE), Training())
+    graph, coupling = prepared.graph, prepared.coupling
     network = Network(graph, coupling)
-    runner = Sliced(network, F.cross_entropy)
+    runner = Sliced(network, prepared.objective.loss)
     adam = SlicedAdam(parameters=network.parameters)
 
-    def tenth() -> torch.Tensor:
+    def tenth() -> Tensor:
         mask = torch.zeros(coupling.size, dtype=torch.bool)
         for group in coupling.groups:
-            if group.parent is None:
+            if group.kind is not Kind.FEATURE:
                 chosen = torch.randperm(group.size, generator=generator)[: round(SHARE * group.size)]
                 mask[group.offset + chosen] = True
-        for group in coupling.groups:
-            if group.parent is not None:
-                parent = mask[coupling.by_name[group.parent].slice]
-                mask[group.slice] = parent.repeat_interleave(group.per_parent)
+        mask[coupling.features] = mask[coupling.parent[coupling.features]]
         return mask
 
     fixed = tenth()
-    small = compact(network, network.active(fixed)).train()
+    small = compact(network, network.active(fixed), prepared.info.inputs).train()
     small_adam = torch.optim.Adam(small.parameters(), fused=True)
     dense = build("lenet5-caffe", {}, input_shape=SHAPE, classes=10, seed=0)
     dense_adam = torch.optim.Adam(dense.parameters(), fused=True)
     gates = Gates.open(coupling.size, 0.0)
     gates.awake = fixed
-    phi = torch.Generator().manual_seed(1)
+    disarm, phi = ESTIMATORS["disarm"], torch.Generator().manual_seed(1)
 
     def plain(module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
         optimizer.zero_grad()
         F.cross_entropy(module(x), y).backward()
         optimizer.step()
 
-    def sliced(mask: torch.Tensor) -> None:
-        evaluation = runner.differentiate(x, y, network.active(mask), Noise(generator=generator))
+    def sliced(mask: Tensor) -> None:
+        evaluation = runner.differentiate((x,), y, network.active(mask), Noise(generator=generator))
         adam.step(evaluation.updates, 1e-3)
 
-    def disarm() -> None:
-        u = torch.rand((1, coupling.size), generator=phi, dtype=torch.float64)
+    def gated() -> None:
+        u = torch.rand((disarm.rows, coupling.size), generator=phi, dtype=torch.float64)
         gates.phi.fill_(2.0)
-        result = gate_step(runner, gates, 2.0, ESTIMATORS["disarm"], (x, y), u, Noise(generator=generator))
+        result = gate_step(runner, gates, 2.0, disarm, ((x,), y), u, Noise(generator=generator))
         adam.step(result.evaluation.updates, 1e-3)
 
     print(f"dense {cost_model(graph, coupling).count(torch.ones_like(fixed))}")
@@ -116,7 +116,7 @@ def cases() -> dict[str, Callable[[], object]]:
         "plain small": lambda: plain(small, small_adam),
         "sliced, same tenth": lambda: sliced(fixed),
         "sliced, another tenth": lambda: sliced(tenth()),
-        "sliced, DisARM (two passes)": disarm,
+        "sliced, DisARM (two passes)": gated,
         "plain dense": lambda: plain(dense, dense_adam),
     }
 

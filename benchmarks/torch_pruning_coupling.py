@@ -41,6 +41,9 @@ from torch.utils import _pytree as pytree
 sys.path.insert(0, str(ROOT / "tests"))
 from structures import STRUCTURES, Structure, transformers_structures
 
+Choice = Callable[[list[int], int, torch.Generator], list[int]]
+"""Which of a group's indices go."""
+
 TRIES, TOLERANCE = 5, 1e-4
 LIMIT = 60  # seconds for one structure
 RIGHT = ("equal", "aligned", "unties")
@@ -140,7 +143,8 @@ def groups_of(graph: Any) -> list[Any]:
 def judge(network: nn.Module, inputs: tuple[Tensor, ...], number: int) -> tuple[str, str]:
     """The verdict on one group and, where it is none of RIGHT, what happened with random units."""
     results = []
-    for choice in (random_units, same_units, *(partial(neighbours, share) for share in (2, 3, 4))):
+    choices: list[Choice] = [random_units, same_units, *(partial(neighbours, share) for share in (2, 3, 4))]
+    for choice in choices:
         for attempt in range(TRIES):
             result = try_group(network, inputs, number, attempt, choice)
             if result[0] in ("raises", "differs"):
@@ -157,7 +161,7 @@ def try_group(
     inputs: tuple[Tensor, ...],
     number: int,
     attempt: int,
-    choice: Callable[[list[int], int, torch.Generator], list[int]],
+    choice: Choice,
 ) -> tuple[str, str]:
     """Remove a third of the units of group `number` from a copy and compare."""
     pruned = copy.deepcopy(network)
@@ -284,8 +288,9 @@ def slices(module: nn.Module, dep: Any, idxs: list[int]) -> Iterator["Slice"]:
         yield Slice(module.weight, 0 if inputs_first else 1, idxs)
         return
     yield Slice(module.weight, 1 if inputs_first else 0, idxs)
-    if getattr(module, "bias", None) is not None:
-        yield Slice(module.bias, 0, idxs)
+    bias = getattr(module, "bias", None)
+    if bias is not None:
+        yield Slice(bias, 0, idxs)
 
 
 class Slice:
@@ -320,8 +325,8 @@ def mark(network: nn.Module, group: Any, covered: dict[str, Tensor]) -> None:
 
 def group_name(network: nn.Module, group: Any) -> str:
     """The name of the layer that the group begins at."""
-    names = {id(module): name for name, module in network.named_modules()}
-    return names.get(id(group[0].dep.target.module), "?")
+    root = group[0].dep.target.module
+    return next((name for name, module in network.named_modules() if module is root), "?")
 
 
 def described(error: Exception) -> str:

@@ -184,7 +184,13 @@ class S3Server:
 
     def _make_rings(self, ports: dict[str, int]) -> None:
         """Where each kind of data lies; the rings hold the ports, so they are made anew at every start."""
-        program = [ENVIRONMENT / "bin" / "python", "-c", RINGS, self._folder, json.dumps(ports)]
+        program: list[str | Path] = [
+            ENVIRONMENT / "bin" / "python",
+            "-c",
+            RINGS,
+            self._folder,
+            json.dumps(ports),
+        ]
         subprocess.run(program, check=True)
 
     def _configure(self, kind: str, port: int, rest: str) -> None:
