@@ -113,7 +113,7 @@ def main() -> None:
             print(line(row), flush=True)
         except Exception as error:  # the next subject may work
             rows.append({"name": subject.name, "passes": False, "error": f"{type(error).__name__}: {error}"})
-            print(f"| {subject.name} | {type(error).__name__}: {str(error)[:160]} |", flush=True)
+            print(f"| {subject.name} |{' |' * 10} {type(error).__name__}: {error} |", flush=True)
     if arguments.out:
         arguments.out.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2))
 
