@@ -91,7 +91,8 @@ class Measured(Trainer):
 
     def differences(self, pair: Any, z: Tensor, chosen: Tensor, loss: float, noise: Noise) -> Tensor:
         """The loss with each chosen gate open, less that with it closed, under `z` (G,)."""
-        (x, y), found = pair, []
+        x, y = pair
+        found = []
         for gate in chosen.tolist():
             other = z.clone()
             other[gate] = ~z[gate]

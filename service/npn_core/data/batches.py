@@ -90,7 +90,6 @@ class Data:
         `check_augment` does.
         """
         image = None if augment == "none" else image_input(self.info, augment)
-        shape = () if image is None else self.info.inputs[image].shape
         place = self.train.device
         standardise = Standardiser(self.preprocessing, self.info, place)
         kept = self._standardised(standardise) if image is None else None
@@ -99,7 +98,9 @@ class Data:
         for step in range(steps):
             end = (step + 1) * batch_size if step + 1 < steps else len(order)
             index = order[step * batch_size : end]
-            crop = None if image is None else CropFlip.draw(len(index), generator, augment, shape)
+            crop = None
+            if image is not None:
+                crop = CropFlip.draw(len(index), generator, augment, self.info.inputs[image].shape)
             if step < first:
                 continue
             where = self.train.where(index)

@@ -36,7 +36,7 @@ def draws(augment: str, x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(("augment", "flips"), [("crop", False), ("crop-flip", True)])
 def test_every_image_is_a_crop_that_may_be_flipped(dtype: torch.dtype, augment: str, flips: bool) -> None:
     """Each is one of those that padding by an eighth, cropping and flipping can give; all shifts occur."""
-    x = torch.randint(1, 256, (1, 3, 16, 8)).to(dtype).expand(1000, -1, -1, -1)
+    x = torch.randint(1, 256, (1, 3, 16, 8)).to(dtype).expand(2000, -1, -1, -1)
     padded = F.pad(x[0], (1, 1, 2, 2))
     crops = [padded[:, i : i + 16, j : j + 8] for i in range(5) for j in range(3)]
     possible = torch.stack([*crops, *(crop.flip(2) for crop in crops if flips)])
@@ -46,7 +46,7 @@ def test_every_image_is_a_crop_that_may_be_flipped(dtype: torch.dtype, augment: 
     assert same.any(1).all()
     assert same.any(0).all()
     mirrored = same.float().argmax(1).ge(len(crops)).float().mean().item()
-    assert mirrored == pytest.approx(0.5 * flips, abs=0.06)
+    assert mirrored == pytest.approx(0.5 * flips, abs=0.05)
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def test_padding_follows_the_size(augment: str, size: tuple[int, int], padding: 
 
 def test_images_differ_within_a_batch() -> None:
     """Every image has its own shift and flip."""
-    x = torch.arange(480, dtype=torch.int32).view(1, 3, 16, 10).expand(64, -1, -1, -1)
-    assert len(draws("crop-flip", x).unique(dim=0)) > 20
+    x = torch.arange(3072, dtype=torch.int32).view(1, 3, 32, 32).expand(64, -1, -1, -1)
+    assert len(draws("crop-flip", x).unique(dim=0)) > 40
 
 
 def test_flips_alone() -> None:
