@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from npn_core.catalogue import build
+from npn_core.device import BFLOAT16_FROM, mixed_precision, precision_of
 
 BATCH, PADDING = 128, 4
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -77,9 +78,9 @@ def place(module: nn.Module, device: torch.device) -> None:
 
 
 class Fit:
-    """Training by `optimizer` over half a cosine from `lr` to 0: crops, flips, batches of 128; in bfloat16 on a GPU.
+    """Training by `optimizer` over half a cosine from `lr` to 0: crops, flips, batches of 128.
 
-    The last `uncropped` epochs are with flips alone.
+    The last `uncropped` epochs are with flips alone.  `precision` "auto" is the one that is faster, as the service's.
     """
 
     def __init__(
@@ -92,10 +93,13 @@ class Fit:
         optimizer: str,
         lr: float,
         uncropped: int = 0,
+        precision: str = "auto",
     ) -> None:
         self.module, self.data, self.epochs, self.lr = module.train(), data, epochs, lr
         self.uncropped = uncropped
         self.device = next(module.parameters()).device
+        faster = precision_of(self.device, BFLOAT16_FROM)
+        self.precision = faster if precision == "auto" else precision
         self.optimizer = OPTIMIZERS[optimizer](module.parameters(), lr=lr)
         self.generator = generator
         self.steps = epochs * math.ceil(len(data.images) / BATCH)
@@ -118,7 +122,7 @@ class Fit:
             factor = 0.5 * (1 + math.cos(math.pi * self.step / self.steps))
             self.optimizer.param_groups[0]["lr"] = self.lr * factor
             self.optimizer.zero_grad()
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            with mixed_precision(self.device, self.precision):
                 loss = F.cross_entropy(self.module(x), y)
             loss.backward()
             self.regularise()

@@ -2,12 +2,12 @@
 
     python benchmarks/lenet_mnist.py --dataset ../shared/data/mnist.npz --out lenet_mnist.json
     python benchmarks/lenet_mnist.py --dataset ../shared/data/mnist.npz --max-params 2700 --max-macs 158000 \
-        --epochs 60 --seeds 0 --runs learned dense dense-channels-last --out lenet_time.json
+        --epochs 60 --seeds 0 --runs learned dense dense-bfloat16 --out lenet_time.json
 
 For each seed: the job with learned gates, the same job with its mask drawn at random, by weight magnitude, and
-by stage 1's saliency alone (equal budget, epochs and fine-tuning), and dense training for as many epochs, plain
-and in channels-last format.  All in one process on `--threads` threads; the test split is read once, at the end
-of each run.
+by stage 1's saliency alone (equal budget, epochs and fine-tuning), and dense training for as many epochs: plain, in
+channels-last format, and in bfloat16, too.  All in one process on `--threads` threads; the test split is read once, at
+the end of each run.
 """
 
 import argparse
@@ -23,17 +23,21 @@ from _results import print_ratios, save, summary
 from npn_core.catalogue import build
 from npn_core.config import Budget, CatalogueModel, Training
 from npn_core.data import load_dataset, load_test
+from npn_core.device import CPU, mixed_precision
 from npn_core.gated import channels_last
 
 ARCHITECTURE = "lenet5-caffe"
+DENSE = ("dense", "dense-channels-last", "dense-bfloat16")
 
 
 def dense(dataset: Path, training: Training, run: str) -> dict[str, Any]:
     """Plain PyTorch: the whole network, torch's fused Adam, no validation on the way.
 
-    "dense" is what a user writes; "dense-channels-last" has the memory format that the service uses.
+    "dense" is what a user writes; "dense-channels-last" has the memory format that the service uses, "dense-bfloat16"
+    its precision, too.
     """
-    arrange = channels_last if run == "dense-channels-last" else torch.Tensor.contiguous
+    arrange = torch.Tensor.contiguous if run == "dense" else channels_last
+    precision = "bfloat16" if run == "dense-bfloat16" else "float32"
     data = load_dataset(dataset, layout="", preprocessing=training.preprocessing, seed=training.seed)
     shape, classes = data.info.input_shape, data.info.classes
     module = build(ARCHITECTURE, {}, input_shape=shape, classes=classes, seed=training.seed)
@@ -43,7 +47,9 @@ def dense(dataset: Path, training: Training, run: str) -> dict[str, Any]:
     for _ in range(training.epochs):
         for batch in data.batches(training.batch_size, generator):
             optimizer.zero_grad()
-            F.cross_entropy(module(arrange(batch.x[0])), batch.target).backward()
+            with mixed_precision(CPU, precision):
+                loss = F.cross_entropy(module(arrange(batch.x[0])), batch.target)
+            loss.backward()
             optimizer.step()
     seconds = time.perf_counter() - started
     test = load_test(dataset, layout="", preprocessing=data.preprocessing)
@@ -62,7 +68,7 @@ def main() -> None:
     parser.add_argument(
         "--runs",
         nargs="+",
-        default=["learned", "dense", "dense-channels-last", "random", "magnitude", "saliency"],
+        default=["learned", *DENSE, "random", "magnitude", "saliency"],
     )
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--max-params", type=int, default=10_000)
@@ -85,7 +91,7 @@ def main() -> None:
             save(arguments.out, results)
     for row in summary(results):
         print(row)
-    print_ratios(results, ("dense", "dense-channels-last"))
+    print_ratios(results, DENSE)
 
 
 if __name__ == "__main__":

@@ -249,6 +249,7 @@ def _training(message: pb.Training) -> Training:
         from_scratch=message.from_scratch,
         mask=message.mask,
         units=message.units,
+        precision=message.precision,
     )
 
 

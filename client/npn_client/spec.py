@@ -70,6 +70,7 @@ class Training:
     `round_to`.  `distillation` is the share of the dense network's soft answers in the last stage's targets
     (0 to 1); `mask` is "learned", or for comparison "random", "magnitude" or "saliency".  `units` are "coupled"
     (channels, neurons, features, heads) or single "weights", which become 0 in a network of the same shapes.
+    `precision` of convolutions and products in training is "float32", "bfloat16" or "auto", the faster one.
     A residual branch of which the budget would leave less than a share of `thinnest_branch` leaves as a whole; at 0 all
     stay.
     """
@@ -92,6 +93,7 @@ class Training:
     distillation: float | None = None
     mask: str = ""
     units: str = ""
+    precision: str = ""
     round_to: int | None = None
     thinnest_branch: float | None = None
 

@@ -145,6 +145,7 @@ class Preprocessing:
 OPTIMIZERS = ("auto", "adam", "sgd")
 ESTIMATORS = ("straight-through", "disarm", "arm", "ar", "rloo", "ugc")
 LOSSES = ("cross_entropy", "mse", "distill")
+PRECISIONS = ("auto", "float32", "bfloat16")
 AUGMENTS = ("none", "flip", "crop", "crop-flip")
 MAX_ROUND_TO = 256
 UNITS = ("coupled", "weights")
@@ -164,8 +165,9 @@ class Training:
     method.  `mask` is for benchmarks: "random", "magnitude" and "saliency" replace what the gates learned by a mask
     of the same budget, so that anybody can see whether learning them was worth it.  `units` are what has gates:
     "coupled" channels, neurons, features and heads, which leave the network, or single "weights", which become 0.
-    A residual branch of which less than a share of `thinnest_branch` would be left leaves as a whole when the gates
-    harden; at 0 every branch stays, and None leaves it to the method.
+    `precision` is what training passes compute convolutions and products in; "auto" is bfloat16 where that is faster
+    (`device.precision_of`).  A residual branch of which less than a share of `thinnest_branch` would be left leaves as
+    a whole when the gates harden; at 0 every branch stays, and None leaves it to the method.
     """
 
     epochs: int = 20
@@ -187,6 +189,7 @@ class Training:
     distillation: float | None = None
     mask: str = "learned"
     units: str = "coupled"
+    precision: str = "auto"
     thinnest_branch: float | None = None
 
     def __post_init__(self) -> None:
@@ -224,6 +227,7 @@ class Training:
             ("augment", AUGMENTS),
             ("mask", MASKS),
             ("units", UNITS),
+            ("precision", PRECISIONS),
         ):
             value = getattr(self, name)
             _require(

@@ -4,12 +4,14 @@ Random numbers are drawn on the CPU, too, so that a job draws the same ones on a
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import nn
 
 CPU = torch.device("cpu")
+BFLOAT16_FROM = 1_000_000  # multiply-adds of a sample; below, casts may cost a CPU what they save
+_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 
 
 def device_of(module: nn.Module) -> torch.device:
@@ -17,15 +19,24 @@ def device_of(module: nn.Module) -> torch.device:
     return next((parameter.device for parameter in module.parameters()), CPU)
 
 
-def mixed_precision(device: torch.device) -> torch.autocast:
-    """Convolutions and products in bfloat16, where that is faster: on CUDA.
+def precision_of(device: torch.device, macs: int) -> str:
+    """What a network of so many multiply-adds trains faster in: "bfloat16" or "float32"."""
+    if device.type == "cuda":
+        return "bfloat16"
+    capabilities = torch.cpu.get_capabilities()
+    computes = any(capabilities.get(name, False) for name in _INSTRUCTIONS)
+    return "bfloat16" if computes and macs >= BFLOAT16_FROM else "float32"
+
+
+def mixed_precision(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Convolutions and products in bfloat16, where `precision` says so.
 
     Weights, their gradients and statistics stay in float32, and bfloat16 has float32's range: no loss is scaled
     (Kalamkar et al., "A Study of BFLOAT16 for Deep Learning Training", arXiv:1905.12322).
     """
-    return torch.autocast(
-        device.type if device.type == "cuda" else "cpu", torch.bfloat16, device.type == "cuda"
-    )
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast("cuda" if device.type == "cuda" else "cpu", torch.bfloat16)
 
 
 def name_of(device: torch.device) -> str:

@@ -63,13 +63,14 @@ class Pass:
     """One evaluation of the network.
 
     `tensors`: parameter and buffer name -> tensor to use.  `noise`: None in evaluation mode.  `update_stats`:
-    whether BatchNorm moves the running statistics in `tensors` (in place).
+    whether BatchNorm moves the running statistics in `tensors` (in place).  `precision`: "float32" or "bfloat16".
     """
 
     active: Active
     tensors: dict[str, Tensor]
     noise: Noise | None
     update_stats: bool
+    precision: str = "float32"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,9 +129,7 @@ class Network:
 
     def run(self, x: tuple[Tensor, ...], one: Pass) -> tuple[Tensor, ...]:
         """The network's outputs, each (N, ...), for its inputs, each (N, *input shape)."""
-        if one.noise is None:
-            return self._run(x, one)
-        with mixed_precision(self.device):
+        with mixed_precision(self.device, one.precision):
             outputs = self._run(x, one)
         return tuple(o.float() if o.dtype is torch.bfloat16 else o for o in outputs)
 

@@ -30,11 +30,12 @@ class Evaluation:
 
 
 class Sliced:
-    """Computes the active slices alone."""
+    """Computes the active slices alone, convolutions and products in `precision`."""
 
-    def __init__(self, network: Network, loss: Loss) -> None:
+    def __init__(self, network: Network, loss: Loss, *, precision: str = "float32") -> None:
         self.network = network
         self.loss = loss
+        self.precision = precision
 
     def evaluate(self, x: Inputs, y: Any, active: Active, noise: Noise) -> float:
         """The loss alone: no gradients, running statistics untouched."""
@@ -87,7 +88,13 @@ class Sliced:
         self, active: Active, tensors: dict[str, Tensor], noise: Noise | None, *, update_stats: bool
     ) -> Pass:
         """The pass that `Network.run` makes."""
-        return Pass(active=active, tensors=tensors, noise=noise, update_stats=update_stats)
+        return Pass(
+            active=active,
+            tensors=tensors,
+            noise=noise,
+            update_stats=update_stats,
+            precision=self.precision,
+        )
 
     def store(self, tensors: dict[str, Tensor], active: Active) -> None:
         """Write the active entries of the buffers that the pass has moved back, and count the batch."""
@@ -110,8 +117,10 @@ class Masked(Sliced):
     `active` units are some of `base`.
     """
 
-    def __init__(self, network: Network, loss: Loss, base: Active | None = None) -> None:
-        super().__init__(network, loss)
+    def __init__(
+        self, network: Network, loss: Loss, base: Active | None = None, *, precision: str = "float32"
+    ) -> None:
+        super().__init__(network, loss, precision=precision)
         self.base = network.everything if base is None else base
         self._live: tuple[Active, tuple[Tensor, ...]] | None = None
 
@@ -133,7 +142,7 @@ class Masked(Sliced):
         self, active: Active, tensors: dict[str, Tensor], noise: Noise | None, *, update_stats: bool
     ) -> Pass:
         """All of `base`."""
-        return Pass(active=self.base, tensors=tensors, noise=noise, update_stats=update_stats)
+        return super().pass_(self.base, tensors, noise, update_stats=update_stats)
 
     def evaluation(self, loss: float, gradients: dict[str, Tensor], active: Active) -> Evaluation:
         """With the gradients of `base`, of which the active entries take part."""
@@ -234,7 +243,8 @@ def gate_step(
     b, *others = (sample & gates.awake for sample in estimator.samples(u, a))
     if estimator.gradient is None and looks and 0 < k < math.inf:
         base = network.active(gates.awake) if awake is None else awake
-        evaluation, slopes = Masked(network, runner.loss, base).slopes(x, y, b, noise)
+        masked = Masked(network, runner.loss, base, precision=runner.precision)
+        evaluation, slopes = masked.slopes(x, y, b, noise)
         return GateStep(evaluation=evaluation, gradient=slopes * gates.awake)
     evaluation = runner.differentiate(x, y, network.active(b), noise)
     if not looks:

@@ -88,11 +88,11 @@ class Trainer:
             hibernate(network, ~awake)
         self.first = costs.count(awake)
         task = training, budget, expansion, self.first
-        course = Course.of(*task, normed=network.normed, objective=objective.kind, trained=trained)
+        kind, device = objective.kind, network.device
+        course = Course.of(*task, normed=network.normed, objective=kind, trained=trained, device=device)
         self.training, self.rates, self.schedule = course.training, course.rates, course.schedule
-        self.estimator = ESTIMATORS[training.estimator]
-        self.steps = steps_per_epoch(len(data.train), training.batch_size)
-        self.course, self.lr = course, self.training.lr or math.nan
+        self.estimator, self.lr = ESTIMATORS[training.estimator], self.training.lr or math.nan
+        self.steps, self.course = steps_per_epoch(len(data.train), training.batch_size), course
         self.state = LoopState.fresh(network, awake, budget, self.training, self.schedule, self.steps)
         self.teacher: Teacher | None = None
         self.runner, self.active = Sliced(network, objective.loss), network.active(awake)
@@ -114,7 +114,7 @@ class Trainer:
                 if stage is Stage.DENSE:
                     yield self.progress(math.nan)
                 state.stage = stage
-            self.runner = Sliced(self.network, self.loss())
+            self.runner = Sliced(self.network, self.loss(), precision=self.training.precision)
             while state.epoch < end:
                 yield from self.epoch()
         self.pause()
@@ -265,7 +265,7 @@ class Trainer:
         """Go on with another network, to which the state belongs by now."""
         self.full = self.network = network
         self.costs = cost_model(network.graph, network.coupling)
-        self.runner = Sliced(network, self.loss())
+        self.runner = Sliced(network, self.loss(), precision=self.training.precision)
         self.active = network.active(self.state.gates.awake)
 
     # ---------------------------------------------------------------------------------- stage 2

@@ -180,13 +180,16 @@ def training_options(command: Command) -> Command:
     @click.option(
         "--units", default="", help="What can leave: coupled (channels, neurons), or single weights."
     )
+    @click.option(
+        "--precision", default="", help="Of training passes: float32, bfloat16 or auto, the faster."
+    )
     @click.option("--mask", default="", help="learned; random, magnitude or saliency to compare with.")
     @wraps(command)
     def with_training(*arguments: Any, **options: Any) -> Any:
         names = (
             *("epochs", "batch_size", "lr", "gate_lr", "weight_decay", "optimizer", "seed", "threads"),
             *("estimator", "distillation", "mask", "loss", "output", "augment", "from_scratch", "round_to"),
-            *("units", "thinnest_branch"),
+            *("units", "thinnest_branch", "precision"),
             "preprocessing",
         )
         start, end = options.pop("k_start"), options.pop("k_end")

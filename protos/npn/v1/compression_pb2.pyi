@@ -176,7 +176,7 @@ class Budget(_message.Message):
     def __init__(self, max_params: _Optional[int] = ..., max_macs: _Optional[int] = ..., max_bytes: _Optional[int] = ..., max_accuracy_drop_points: _Optional[float] = ...) -> None: ...
 
 class Training(_message.Message):
-    __slots__ = ("epochs", "batch_size", "lr", "gate_lr", "weight_decay", "k", "estimator", "loss", "output", "augment", "preprocessing", "from_scratch", "seed", "threads", "distillation", "mask", "round_to", "optimizer", "units", "thinnest_branch")
+    __slots__ = ("epochs", "batch_size", "lr", "gate_lr", "weight_decay", "k", "estimator", "loss", "output", "augment", "preprocessing", "from_scratch", "seed", "threads", "distillation", "mask", "round_to", "optimizer", "units", "thinnest_branch", "precision")
     EPOCHS_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     LR_FIELD_NUMBER: _ClassVar[int]
@@ -197,6 +197,7 @@ class Training(_message.Message):
     OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     UNITS_FIELD_NUMBER: _ClassVar[int]
     THINNEST_BRANCH_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
     epochs: int
     batch_size: int
     lr: float
@@ -217,7 +218,8 @@ class Training(_message.Message):
     optimizer: str
     units: str
     thinnest_branch: float
-    def __init__(self, epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., lr: _Optional[float] = ..., gate_lr: _Optional[float] = ..., weight_decay: _Optional[float] = ..., k: _Optional[_Union[KSchedule, _Mapping]] = ..., estimator: _Optional[str] = ..., loss: _Optional[str] = ..., output: _Optional[str] = ..., augment: _Optional[str] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., from_scratch: bool = ..., seed: _Optional[int] = ..., threads: _Optional[int] = ..., distillation: _Optional[float] = ..., mask: _Optional[str] = ..., round_to: _Optional[int] = ..., optimizer: _Optional[str] = ..., units: _Optional[str] = ..., thinnest_branch: _Optional[float] = ...) -> None: ...
+    precision: str
+    def __init__(self, epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., lr: _Optional[float] = ..., gate_lr: _Optional[float] = ..., weight_decay: _Optional[float] = ..., k: _Optional[_Union[KSchedule, _Mapping]] = ..., estimator: _Optional[str] = ..., loss: _Optional[str] = ..., output: _Optional[str] = ..., augment: _Optional[str] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., from_scratch: bool = ..., seed: _Optional[int] = ..., threads: _Optional[int] = ..., distillation: _Optional[float] = ..., mask: _Optional[str] = ..., round_to: _Optional[int] = ..., optimizer: _Optional[str] = ..., units: _Optional[str] = ..., thinnest_branch: _Optional[float] = ..., precision: _Optional[str] = ...) -> None: ...
 
 class KSchedule(_message.Message):
     __slots__ = ("dense_fraction", "plastic_fraction", "start", "end")

@@ -132,6 +132,7 @@ def _encode_training(training: config.Training) -> pb.Training:
         from_scratch=training.from_scratch,
         mask=training.mask,
         units=training.units,
+        precision=training.precision,
         round_to=training.round_to,
         optimizer=training.optimizer,
     )

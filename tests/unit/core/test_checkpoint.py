@@ -53,9 +53,11 @@ def pictures_job(folder: Path, **changes: Any) -> CompressJob:
 
 
 def residual_job(folder: Path) -> CompressJob:
-    """An uploaded network with residual branches, of which one leaves."""
+    """An uploaded network with residual branches, of which one leaves, in bfloat16."""
     job = job_of(folder, seeded(Residual), [(1, 6, 6)], pictures)
-    training = replace(SHORT, preprocessing=Preprocessing(mode="none"), thinnest_branch=0.9)
+    training = replace(
+        SHORT, preprocessing=Preprocessing(mode="none"), thinnest_branch=0.9, precision="bfloat16"
+    )
     return replace(job, training=training, budget=Budget(max_params=700))
 
 

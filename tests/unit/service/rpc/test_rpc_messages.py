@@ -100,6 +100,7 @@ def test_every_default_is_filled_in() -> None:
                 round_to=8,
                 optimizer="sgd",
                 units="weights",
+                precision="bfloat16",
             ),
             labels={},
             priority=-3,
