@@ -25,12 +25,13 @@ class Rates:
     """Learning rates of the weights by stage, as factors of `lr`: half a cosine in stages 1 and 3, constant in stage 2.
 
     Stage 1 begins at `lr` and ends at `dense_last`; stage 3 ends at 0.  `until_hardened` is the share of all epochs
-    that stages 1 and 2 have, `fewest` epochs at least where that is no more than half.  Of it stage 2 has
-    `plastic_longest` at most.
+    that stages 1 and 2 have, `fewest` epochs at least where that is no more than half.  Stage 2 has
+    `plastic_per_halving` of all epochs for each halving of the cost, and of `until_hardened` `plastic_longest` at most.
     """
 
     until_hardened: float = UNTIL_HARDENED
     fewest: int = 0
+    plastic_per_halving: float = PLASTIC_PER_HALVING
     plastic_longest: float = PLASTIC_LONGEST
     dense_last: float
     plastic: float
@@ -63,7 +64,15 @@ RATES: Mapping[str, Rates] = MappingProxyType(
 EARLY: Mapping[str, Rates] = MappingProxyType(
     {
         "adam": replace(RATES["adam"], until_hardened=0.2, fewest=6, plastic_longest=0.5),
-        "sgd": Rates(until_hardened=0.3, plastic_longest=1.0, dense_last=1.0, plastic=0.2, fine_tune=1.0),
+        "sgd": Rates(
+            until_hardened=0.15,
+            fewest=5,
+            plastic_per_halving=0.05,
+            plastic_longest=2.0,
+            dense_last=1.0,
+            plastic=0.2,
+            fine_tune=1.0,
+        ),
     }
 )
 """On a new network; with Adam where the budget is FAR, and little of what stage 1 trains is kept.  Under SGD what the
@@ -109,7 +118,7 @@ class Schedule:
         `halvings`: how often the budget halves the cost of the whole network, log2(cost / limit).  `dense_first`:
         stage 1 has all `epochs`, and what the others have comes after them.
         """
-        dense, plastic = _fractions(k, halvings, rates.hardened_after(epochs), rates.plastic_longest)
+        dense, plastic = _fractions(k, halvings, rates, rates.hardened_after(epochs))
         if dense_first:
             hardened = epochs + max(1, round(epochs * plastic))
             last = hardened + max(1, round(epochs * (1 - dense - plastic)))
@@ -163,13 +172,12 @@ class Schedule:
         return 1.0 if self.k_start == self.k_end else self.k_start / k
 
 
-def _fractions(k: KSchedule, halvings: float, until_hardened: float, longest: float) -> tuple[float, float]:
-    """The shares of stages 1 and 2; of `until_hardened` the latter has `longest` at most."""
+def _fractions(k: KSchedule, halvings: float, rates: Rates, until_hardened: float) -> tuple[float, float]:
+    """The shares of stages 1 and 2, `until_hardened` together where stage 1 is not at its shortest."""
     plastic = k.plastic_fraction
     if plastic is None:
-        plastic = min(
-            PLASTIC_PER_HALVING * max(halvings, 1.0), longest * until_hardened, 1 - (k.dense_fraction or 0)
-        )
+        asked = rates.plastic_per_halving * max(halvings, 1.0)
+        plastic = min(asked, rates.plastic_longest * until_hardened, 1 - (k.dense_fraction or 0))
     dense = k.dense_fraction
     if dense is None:
         shortest = DENSE_SHORTEST if k.plastic_fraction is None else 0.0

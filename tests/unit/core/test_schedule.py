@@ -42,9 +42,14 @@ def test_stage_2_has_two_epochs_where_stage_1_keeps_one() -> None:
 
 
 def test_sgd_hardens_a_new_network_early() -> None:
-    """A fifth of the epochs for the dense network, whose rate does not fall; a tenth at least for a distant budget."""
-    schedules = [Schedule.of(30, KSchedule(), halvings, EARLY["sgd"]) for halvings in (1.0, 2.0, 3.0)]
-    assert [(one.dense, one.plastic) for one in schedules] == [(6, 9), (3, 9), (3, 12)]
+    """A tenth of the epochs for the dense network, whose rate does not fall, a twentieth per halving for the gates.
+
+    Five epochs together at least, where that is no more than half of all.
+    """
+    schedules = [Schedule.of(40, KSchedule(), halvings, EARLY["sgd"]) for halvings in (1.0, 2.0, 6.0, 9.0)]
+    assert [(one.dense, one.plastic) for one in schedules] == [(4, 6), (4, 8), (4, 16), (4, 16)]
+    few = [Schedule.of(epochs, KSchedule(), 1.0, EARLY["sgd"]) for epochs in (30, 20, 10, 6)]
+    assert [(one.dense, one.plastic) for one in few] == [(3, 5), (3, 5), (3, 5), (1, 3)]
     assert rates_of("sgd", False, 1.0) is EARLY["sgd"]
     assert rates_of("sgd", True, 8.0) is RATES["sgd"]
     assert [EARLY["sgd"].dense(progress) for progress in (0.0, 0.5, 1.0)] == [1.0, 1.0, 1.0]
