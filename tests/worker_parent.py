@@ -29,6 +29,7 @@ def main() -> None:
                 Assignment(
                     job="jobs/1",
                     attempt=1,
+                    planned=True,
                     spec=spec,
                     dataset=Path(folder),
                     output=Path(folder),

@@ -3,9 +3,10 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
-from job_samples import ERROR, RESULT, create, lease, progress_at
+from job_samples import ERROR, PLAN, RESULT, SPEC, create, lease, progress_at
 
 from npn_service.errors import LostLease
 from npn_service.jobs.model import ArtifactFile, Checkpoint, Job, State
@@ -29,6 +30,7 @@ def checkpoint_at(attempt: int, step: int) -> Checkpoint:
 
 PUBLISHING: dict[str, Publish] = {
     "renew": lambda store, job, n: _renew(store, job, n),
+    "plan": lambda store, job, n: store.record_plan(job_id=job, attempt=n, plan=PLAN),
     "progress": lambda store, job, n: store.record_progress(job_id=job, attempt=n, progress=progress_at(1)),
     "finish": lambda store, job, n: store.finish_job(job_id=job, attempt=n, result=RESULT),
     "fail": lambda store, job, n: store.fail_job(job_id=job, attempt=n, error=ERROR),
@@ -48,6 +50,18 @@ def test_a_leased_job_runs(store: JobStore) -> None:
     assert job.start_time is not None
     assert job.attempt_prefix == f"jobs/{job.id}/attempts/1/"
     assert store.get_job(owner="local", job_id=job.id) == job
+
+
+def test_a_job_gets_its_plan_later(store: JobStore) -> None:
+    """One that was created without it; the event of its next state has it, and it has no event of its own."""
+    store.create_job(owner="local", creator="local", spec=SPEC, plan=None, request_id="", request_hash="")
+    job = lease(store)
+    assert job.plan is None
+    store.record_plan(job_id=job.id, attempt=1, plan=PLAN)
+    assert store.get_job(owner="local", job_id=job.id) == replace(job, plan=PLAN)
+    assert store.finish_job(job_id=job.id, attempt=1, result=RESULT).plan == PLAN
+    newest = store.events_after(owner="local", job_id=job.id, sequence=job.sequence)
+    assert [event.job and event.job.plan for event in newest] == [PLAN]
 
 
 def test_the_line_goes_by_priority_then_age(store: JobStore) -> None:

@@ -32,7 +32,13 @@ def send(child: Child, script: str, folder: Path) -> None:
     spec = replace(SPEC, labels={"script": script})
     child.send(
         Assignment(
-            job="jobs/1", attempt=1, spec=spec, dataset=dataset, output=folder, checkpoints=folder / "kept"
+            job="jobs/1",
+            attempt=1,
+            planned=True,
+            spec=spec,
+            dataset=dataset,
+            output=folder,
+            checkpoints=folder / "kept",
         )
     )
 

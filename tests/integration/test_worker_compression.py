@@ -16,6 +16,7 @@ from worker_lab import Lab, busy_worker, wait_until, worker_pids
 
 from npn_core.config import Budget, Training
 from npn_service.jobs.model import ArchitectureModel, Job, JobSpec, State
+from npn_service.worker.inspection import inspect
 from npn_service.worker.inspector import Inspector
 from npn_service.worker.messages import Inspected, Inspection
 from npn_service.worker.vigil import WorkerLimits
@@ -61,6 +62,19 @@ def test_a_worker_compresses(lab: Lab) -> None:
     assert stored == {ended.attempt_prefix + file.path: file.size for file in ended.result.files}
     report = b"".join(lab.objects.read(ended.attempt_prefix + "report.json"))
     assert json.loads(report)["format_version"]
+
+
+def test_a_worker_plans_what_was_created_unchecked(lab: Lab, tmp_path: Path) -> None:
+    """The job has the plan that the inspector would have given, as soon as training begins."""
+    lab.dispatcher(target="npn_service.worker.compression:run")
+    path = tmp_path / "data.npz"
+    path.write_bytes(tiny_dataset())
+    asked = {"model": MODEL, "budget": BUDGET, "training": TRAINING, "labels": {}}
+    job = lab.create("", plan=None, dataset=lab.upload(tiny_dataset()), **asked)
+    ended = lab.wait(job)
+    assert (job.plan, ended.state) == (None, State.SUCCEEDED), ended.error
+    spec = replace(SPEC, **asked)
+    assert ended.plan == inspect(Inspection(spec=spec, dataset=path), lambda field: None).plan
 
 
 def test_the_inspector_plans_and_refuses(tmp_path: Path) -> None:

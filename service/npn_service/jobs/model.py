@@ -186,7 +186,7 @@ class Checkpoint:
 class Job:
     """A job at one moment.  `sequence` numbers its newest event, from 1.
 
-    `plan` is None where the inspector did not answer in time; the worker makes the same checks.
+    `plan` is None where the inspector did not answer in time, until the worker has made the same checks.
     """
 
     id: str

@@ -10,7 +10,7 @@ from npn_core.progress import Progress
 
 from .codec import encode
 from .database import clock
-from .model import AttemptRecord, Checkpoint, Job, JobError, JobResult, Outcome, Resources, State
+from .model import AttemptRecord, Checkpoint, Job, JobError, JobPlan, JobResult, Outcome, Resources, State
 from .schema import attempts, curve_points, jobs, turns
 from .sql_base import LEASED, WAITING, job_of, owned_job
 from .sql_limits import SqlLimits
@@ -85,6 +85,12 @@ class SqlAttempts(SqlLimits, SqlLogs):
             )
             for row in rows
         ]
+
+    def record_plan(self, *, job_id: str, attempt: int, plan: JobPlan) -> None:
+        """Give a job its plan."""
+        with self._database.write() as connection:
+            row = self._held(connection, job_id, attempt)
+            self._update(connection, row, publish=True, plan=encode(plan))
 
     def record_progress(self, *, job_id: str, attempt: int, progress: Progress) -> None:
         """Store the newest progress; it makes an event unless the last one is too young."""

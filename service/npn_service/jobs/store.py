@@ -135,6 +135,12 @@ class JobStore(Protocol):
     def forget_host(self, host: str) -> None:
         """The host leases no more jobs."""
 
+    def record_plan(self, *, job_id: str, attempt: int, plan: JobPlan) -> None:
+        """Give a job that was created without one its plan; it shows in the job and in its next event.
+
+        Raises LostLease.
+        """
+
     def record_progress(self, *, job_id: str, attempt: int, progress: Progress) -> None:
         """Store the newest progress.  Within a second of the last event with progress it makes no event of
         its own: it shows in the job and in the next event.  Raises LostLease.

@@ -14,13 +14,14 @@ from npn_core.progress import Progress
 
 from .checkpointing import Checkpoints
 from .failures import describe
-from .messages import Assignment, Cancel, Cancelled, Failed, Finished, Reported, Suspend
+from .messages import Assignment, Cancel, Cancelled, Failed, Finished, Planned, Reported, Suspend
 
 _REPORT_SECONDS: Final = 0.25
 
-Work = Callable[[Assignment, Callable[[], bool], Checkpoints], Generator[Progress, None, Finished]]
-"""Runs an assignment: yields progress, asks now and then for a checkpoint, then whether to stop, and raises
-Stopped if so."""
+Steps = Generator[Planned | Progress, None, Finished]
+Work = Callable[[Assignment, Callable[[], bool], Checkpoints], Steps]
+"""Runs an assignment: yields a plan where there was none, then progress, asks now and then for a checkpoint, then
+whether to stop, and raises Stopped if so."""
 
 
 def perform(connection: Connection, work: Work) -> None:
@@ -55,19 +56,22 @@ def _listen(connection: Connection, stop: threading.Event, checkpoints: Checkpoi
         os._exit(1)
 
 
-def _report(steps: Generator[Progress, None, Finished], connection: Connection) -> Finished:
-    """Send the first progress of each stage, the last of all, and not too many in between."""
+def _report(steps: Steps, connection: Connection) -> Finished:
+    """Send the plan, the first progress of each stage, the last of all, and not too many in between."""
     sent, stage = 0.0, None
     held: Progress | None = None
     while True:
         try:
-            held = next(steps)
+            said = next(steps)
         except StopIteration as end:
             if held is not None:
                 connection.send(Reported(progress=held))
             finished: Finished = end.value
             return finished
-        now = time.monotonic()
+        if isinstance(said, Planned):
+            connection.send(said)
+            continue
+        held, now = said, time.monotonic()
         if held.stage is not stage or held.warning or now - sent >= _REPORT_SECONDS:
             connection.send(Reported(progress=held))
             sent, stage, held = now, held.stage, None

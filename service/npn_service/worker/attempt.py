@@ -15,7 +15,7 @@ import structlog
 from npn_core.progress import Progress, Stage
 from npn_service.errors import InvalidRequest, LimitExceeded, LostLease, Unavailable
 from npn_service.jobs.inputs import Inputs
-from npn_service.jobs.model import JobError, State
+from npn_service.jobs.model import JobError, JobPlan, State
 from npn_service.storage.space import DISK_FULL
 from npn_service.storage.streaming import insist
 
@@ -33,6 +33,7 @@ from .messages import (
     CheckpointFailed,
     Failed,
     Finished,
+    Planned,
     Reported,
     Suspend,
 )
@@ -154,6 +155,7 @@ class Attempt:
         assignment = Assignment(
             job=self._job.name,
             attempt=self._job.attempt,
+            planned=self._job.plan is not None,
             spec=self._job.spec,
             dataset=inputs.dataset,
             model=inputs.model,
@@ -210,6 +212,9 @@ class Attempt:
                     return Released(cause=cause, counts=False)  # the machine's fault, not the job's
                 case Finished() | Failed() | Cancelled() as said:
                     return said
+                case Planned(plan=plan):
+                    self._record_plan(plan)
+                    vigil.moved()
                 case Reported(progress=progress):
                     self._service.observer.progress_made(self._job, progress)
                     self._log.follow(progress)
@@ -262,6 +267,13 @@ class Attempt:
             self._service.store.record_progress(
                 job_id=self._job.id, attempt=self._job.attempt, progress=progress
             )
+        except Unavailable as error:
+            _log.warning("attempt.store_unavailable", error=error.message)
+
+    def _record_plan(self, plan: JobPlan) -> None:
+        """Store it; where that fails the job has none, and training goes on."""
+        try:
+            self._service.store.record_plan(job_id=self._job.id, attempt=self._job.attempt, plan=plan)
         except Unavailable as error:
             _log.warning("attempt.store_unavailable", error=error.message)
 

@@ -1,21 +1,20 @@
 """Inside a worker process: compress a network.  Importing this imports torch."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
 
 from npn_core import checkpoint, pipeline
-from npn_core.data import Room
+from npn_core.data import Room, inspect_dataset
 from npn_core.prepare import warm_up
-from npn_core.progress import Progress
 from npn_core.train import Trainer
-from npn_service.jobs.model import ArtifactFile
+from npn_service.jobs.model import ArtifactFile, JobPlan
 
-from .assignment import perform
+from .assignment import Steps, perform
 from .checkpointing import Checkpoints
-from .messages import Assignment, Finished
+from .messages import Assignment, Finished, Planned
 
 warm_up()  # before the process says that it is ready
 
@@ -43,12 +42,12 @@ class _Keeper:
         self._checkpoints.keep(trainer.past + trainer.state.meter.step, write)
 
 
-def compress(
-    assignment: Assignment, should_stop: Callable[[], bool], checkpoints: Checkpoints
-) -> Generator[Progress, None, Finished]:
+def compress(assignment: Assignment, should_stop: Callable[[], bool], checkpoints: Checkpoints) -> Steps:
     """Run the method on as many threads as the job says."""
     spec = assignment.spec
     torch.set_num_threads(spec.training.threads)
+    if not assignment.planned:
+        yield _plan(assignment)
     job = pipeline.CompressJob(
         model=assignment.core_model,
         dataset=assignment.dataset,
@@ -68,3 +67,11 @@ def compress(
         files=tuple(ArtifactFile(path=f.path, size=f.size, sha256=f.sha256) for f in outcome.files),
         train_time=outcome.train_time,
     )
+
+
+def _plan(assignment: Assignment) -> Planned:
+    """What the inspector would have said; raises InvalidInput."""
+    spec = assignment.spec
+    dataset = inspect_dataset(assignment.dataset, layout=spec.dataset.layout)
+    plan = pipeline.plan(assignment.core_model, dataset, spec.budget, spec.training, spec.expansion)
+    return Planned(plan=JobPlan(plan=plan, dataset=dataset))

@@ -51,12 +51,14 @@ class DatasetRoom:
 class Assignment(Inputs):
     """One attempt to run: write the artifact into `output` (an empty local folder).
 
+    Where the job is not `planned` its plan is said first.
     A checkpoint is written every `checkpoint_seconds` to `checkpoints`, in a folder named after its step.
     `resume` is the folder of the one to go on from.
     """
 
     job: str
     attempt: int
+    planned: bool
     output: Path
     checkpoints: Path
     checkpoint_seconds: float = 60.0
@@ -88,6 +90,13 @@ class CheckpointFailed:
 
     step: int
     cause: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planned:
+    """What the job comes to; nobody had found the time to say so before."""
+
+    plan: JobPlan
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,4 +149,4 @@ class Inspected:
     error: JobError | None
 
 
-WorkerMessage = Reported | Checkpointed | CheckpointFailed | Finished | Failed | Cancelled
+WorkerMessage = Planned | Reported | Checkpointed | CheckpointFailed | Finished | Failed | Cancelled
