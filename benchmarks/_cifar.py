@@ -17,7 +17,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from npn_core.catalogue import build
-from npn_core.device import BFLOAT16_FROM, mixed_precision, precision_of
+from npn_core.device import mixed_precision
+from npn_core.precision import BFLOAT16_FROM, faster
 
 BATCH, PADDING = 128, 4
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -98,8 +99,7 @@ class Fit:
         self.module, self.data, self.epochs, self.lr = module.train(), data, epochs, lr
         self.uncropped = uncropped
         self.device = next(module.parameters()).device
-        faster = precision_of(self.device, BFLOAT16_FROM)
-        self.precision = faster if precision == "auto" else precision
+        self.precision = faster(self.device, BFLOAT16_FROM) if precision == "auto" else precision
         self.optimizer = OPTIMIZERS[optimizer](module.parameters(), lr=lr)
         self.generator = generator
         self.steps = epochs * math.ceil(len(data.images) / BATCH)

@@ -166,8 +166,8 @@ class Training:
     of the same budget, so that anybody can see whether learning them was worth it.  `units` are what has gates:
     "coupled" channels, neurons, features and heads, which leave the network, or single "weights", which become 0.
     `precision` is what training passes compute convolutions and products in; "auto" is bfloat16 where that is faster
-    (`device.precision_of`).  A residual branch of which less than a share of `thinnest_branch` would be left leaves as
-    a whole when the gates harden; at 0 every branch stays, and None leaves it to the method.
+    (`precision.py`).  A residual branch of which less than a share of `thinnest_branch` would be left leaves as a whole
+    when the gates harden; at 0 every branch stays, and None leaves it to the method.
     """
 
     epochs: int = 20

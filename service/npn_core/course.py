@@ -2,11 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-import torch
-
 from .config import Budget, Expansion, Training
 from .data import at_last
-from .device import CPU, precision_of
 from .growth import distance
 from .optimizer import settled
 from .progress import Cost
@@ -34,9 +31,8 @@ class Course:
         normed: bool,
         objective: str,
         trained: bool,
-        device: torch.device = CPU,
     ) -> "Course":
-        """That of a network on `device` whose awake units cost `first`; the rest as in `optimizer.settled`."""
+        """That of a network whose awake units cost `first`; the rest as in `optimizer.settled`."""
         complete = settled(training, normed, objective, trained=trained)
         searched = budget.max_accuracy_drop_points is not None and not trained
         halvings = distance(first, budget, expansion)
@@ -51,8 +47,6 @@ class Course:
             )
             share = THINNEST_BRANCH if narrows and not dense_counts else 0.0
             complete = replace(complete, thinnest_branch=share)
-        if complete.precision == "auto":
-            complete = replace(complete, precision=precision_of(device, first.macs))
         return cls(training=complete, rates=rates, schedule=schedule)
 
     def augment(self, epoch: int) -> str:

@@ -10,22 +10,11 @@ import torch
 from torch import nn
 
 CPU = torch.device("cpu")
-BFLOAT16_FROM = 1_000_000  # multiply-adds of a sample; below, casts may cost a CPU what they save
-_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 
 
 def device_of(module: nn.Module) -> torch.device:
     """The device of the module's parameters."""
     return next((parameter.device for parameter in module.parameters()), CPU)
-
-
-def precision_of(device: torch.device, macs: int) -> str:
-    """What a network of so many multiply-adds trains faster in: "bfloat16" or "float32"."""
-    if device.type == "cuda":
-        return "bfloat16"
-    capabilities = torch.cpu.get_capabilities()
-    computes = any(capabilities.get(name, False) for name in _INSTRUCTIONS)
-    return "bfloat16" if computes and macs >= BFLOAT16_FROM else "float32"
 
 
 def mixed_precision(device: torch.device, precision: str) -> AbstractContextManager[object]:
@@ -34,7 +23,7 @@ def mixed_precision(device: torch.device, precision: str) -> AbstractContextMana
     Weights, their gradients and statistics stay in float32, and bfloat16 has float32's range: no loss is scaled
     (Kalamkar et al., "A Study of BFLOAT16 for Deep Learning Training", arXiv:1905.12322).
     """
-    if precision == "float32":
+    if precision != "bfloat16":
         return nullcontext()
     return torch.autocast("cuda" if device.type == "cuda" else "cpu", torch.bfloat16)
 

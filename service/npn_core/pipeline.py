@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from .growth import awake_at_first
 from .latency import measure
 from .objective import Outputs, named
 from .outputs import output_tensors
+from .precision import with_precision
 from .prepare import Prepared, prepare
 from .progress import Cost, DatasetInfo, GroupPlan, Metric, Plan, Progress, Stage
 from .recount import count
@@ -120,7 +121,7 @@ def compress(
     prepared = prepare(job.model, inspect_dataset(job.dataset, layout=job.layout), training)
     network = Network(on_device(prepared.graph, job.device), prepared.coupling)
     costs = cost_model(network.graph, network.coupling)
-    check_feasible(costs, job.budget, training.round_to)
+    dense, _ = check_feasible(costs, job.budget, training.round_to)
     yield _between(job, Stage.PREPARE, epoch=0)
     data = load_dataset(
         job.dataset,
@@ -133,6 +134,8 @@ def compress(
         device=network.device,
     )
     yield _between(job, Stage.PREPARE, epoch=0)
+    samples = tuple(x.to(network.device) for x in _samples(data, 2))
+    job = replace(job, training=with_precision(training, network, dense.macs, samples))
     ready = time.monotonic() - started
     trained = yield from _train(job, prepared, network, costs, data, should_stop, keeper)
     train_time = ready + trained.seconds

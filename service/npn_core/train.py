@@ -88,8 +88,7 @@ class Trainer:
             hibernate(network, ~awake)
         self.first = costs.count(awake)
         task = training, budget, expansion, self.first
-        kind, device = objective.kind, network.device
-        course = Course.of(*task, normed=network.normed, objective=kind, trained=trained, device=device)
+        course = Course.of(*task, normed=network.normed, objective=objective.kind, trained=trained)
         self.training, self.rates, self.schedule = course.training, course.rates, course.schedule
         self.estimator, self.lr = ESTIMATORS[training.estimator], self.training.lr or math.nan
         self.steps, self.course = steps_per_epoch(len(data.train), training.batch_size), course

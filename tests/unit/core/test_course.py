@@ -3,11 +3,9 @@
 from typing import Any
 
 import pytest
-import torch
 
 from npn_core.config import Budget, Expansion, Training
 from npn_core.course import THINNEST_BRANCH, Course
-from npn_core.device import BFLOAT16_FROM
 from npn_core.progress import Cost
 from npn_core.schedule import EARLY, FAR, RATES, Rates
 
@@ -86,27 +84,3 @@ def test_training_ends_with_images_as_they_are(given: str, at_last: str) -> None
         training, NEAR_BUDGET, None, FIRST, normed=True, objective="cross_entropy", trained=False
     )
     assert [course.augment(epoch) for epoch in range(16)] == [given] * 14 + [at_last] * 2
-
-
-@pytest.mark.parametrize(
-    ("given", "device", "macs", "has", "precision"),
-    [
-        ("auto", "cpu", BFLOAT16_FROM, {"avx512_bf16": True}, "bfloat16"),
-        ("auto", "cpu", BFLOAT16_FROM, {"avx512_bf16": False, "amx_bf16": True}, "bfloat16"),
-        ("auto", "cpu", BFLOAT16_FROM - 1, {"avx512_bf16": True}, "float32"),
-        ("auto", "cpu", BFLOAT16_FROM, {"avx2": True}, "float32"),
-        ("auto", "cuda", 1, {}, "bfloat16"),
-        ("float32", "cuda", BFLOAT16_FROM, {"avx512_bf16": True}, "float32"),
-        ("bfloat16", "cpu", 1, {}, "bfloat16"),
-    ],
-)
-def test_precision(
-    given: str, device: str, macs: int, has: dict[str, bool], precision: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As asked; else bfloat16 on a GPU, and on a CPU that has it where the network is large enough."""
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
-    task = Training(epochs=20, precision=given), NEAR_BUDGET, None, Cost(params=10**6, macs=macs, bytes=4000)
-    course = Course.of(
-        *task, normed=True, objective="cross_entropy", trained=False, device=torch.device(device)
-    )
-    assert course.training.precision == precision
