@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from npn_core.catalogue import build
 from npn_core.device import mixed_precision
-from npn_core.precision import BFLOAT16_FROM, faster
+from npn_core.precision import BFLOAT16_FROM, bfloat16_is_faster
 
 BATCH, PADDING = 128, 4
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -99,7 +99,8 @@ class Fit:
         self.module, self.data, self.epochs, self.lr = module.train(), data, epochs, lr
         self.uncropped = uncropped
         self.device = next(module.parameters()).device
-        self.precision = faster(self.device, BFLOAT16_FROM) if precision == "auto" else precision
+        gains = precision == "auto" and bfloat16_is_faster(self.device, BFLOAT16_FROM)
+        self.precision = "bfloat16" if gains else precision
         self.optimizer = OPTIMIZERS[optimizer](module.parameters(), lr=lr)
         self.generator = generator
         self.steps = epochs * math.ceil(len(data.images) / BATCH)

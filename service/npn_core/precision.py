@@ -14,30 +14,31 @@ BFLOAT16_FROM = 1_000_000  # multiply-adds of a sample; below, casts may cost a 
 _INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 
 
-def faster(device: torch.device, macs: int) -> str:
-    """What a network of so many multiply-adds trains faster in on a device: "bfloat16" or "float32"."""
+def bfloat16_is_faster(device: torch.device, macs: int) -> bool:
+    """Whether a network of so many multiply-adds trains faster in it on a device."""
     if device.type == "cuda":
-        return "bfloat16"
+        return True
     capabilities = torch.cpu.get_capabilities()
-    computes = any(capabilities.get(name, False) for name in _INSTRUCTIONS)
-    return "bfloat16" if computes and macs >= BFLOAT16_FROM else "float32"
+    return macs >= BFLOAT16_FROM and any(capabilities.get(name, False) for name in _INSTRUCTIONS)
 
 
 def with_precision(training: Training, network: Network, macs: int, x: Inputs) -> Training:
-    """With "auto" filled in: the faster one that all of the network's operators take, tried on samples `x`.
+    """With "auto" filled in, for a network of so many multiply-adds and samples `x`.
 
-    `macs` are the network's.  Raises InvalidInput where bfloat16 is asked for and an operator does not take it.
+    Raises InvalidInput where bfloat16 is asked for and an operator does not take it.
     """
-    wanted = training.precision
-    precision = faster(network.device, macs) if wanted == "auto" else wanted
-    if precision == "bfloat16" and (refusal := _refusal(network, x)):
-        if wanted != "auto":
-            raise InvalidInput(
-                "training.precision",
-                f"an operator of the network does not compute in bfloat16: {refusal}; use float32 or auto",
-            )
-        precision = "float32"
-    return replace(training, precision=precision)
+    if training.precision == "auto":
+        tells_classes = (
+            training.loss == "cross_entropy"
+        )  # values may have to be right to more than eight bits
+        gains = tells_classes and bfloat16_is_faster(network.device, macs) and not _refusal(network, x)
+        return replace(training, precision="bfloat16" if gains else "float32")
+    if training.precision == "bfloat16" and (refusal := _refusal(network, x)):
+        raise InvalidInput(
+            "training.precision",
+            f"an operator of the network does not compute in bfloat16: {refusal}; use float32 or auto",
+        )
+    return training
 
 
 def _refusal(network: Network, x: Inputs) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from npn_core.config import Training
 from npn_core.errors import InvalidInput
-from npn_core.precision import BFLOAT16_FROM, faster, with_precision
+from npn_core.precision import BFLOAT16_FROM, bfloat16_is_faster, with_precision
 
 X = (torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)),)
 
@@ -35,38 +35,40 @@ def _has(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "macs", "has", "precision"),
+    ("device", "macs", "has", "gains"),
     [
-        ("cpu", BFLOAT16_FROM, {"avx512_bf16": True}, "bfloat16"),
-        ("cpu", BFLOAT16_FROM, {"avx512_bf16": False, "amx_bf16": True}, "bfloat16"),
-        ("cpu", BFLOAT16_FROM - 1, {"avx512_bf16": True}, "float32"),
-        ("cpu", BFLOAT16_FROM, {"avx2": True}, "float32"),
-        ("cuda", 1, {}, "bfloat16"),
+        ("cpu", BFLOAT16_FROM, {"avx512_bf16": True}, True),
+        ("cpu", BFLOAT16_FROM, {"avx512_bf16": False, "amx_bf16": True}, True),
+        ("cpu", BFLOAT16_FROM - 1, {"avx512_bf16": True}, False),
+        ("cpu", BFLOAT16_FROM, {"avx2": True}, False),
+        ("cuda", 1, {}, True),
     ],
 )
 def test_where_bfloat16_is_faster(
-    device: str, macs: int, has: dict[str, Any], precision: str, monkeypatch: pytest.MonkeyPatch
+    device: str, macs: int, has: dict[str, Any], gains: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a GPU, and on a CPU that has it where the network is large enough."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
-    assert faster(torch.device(device), macs) == precision
+    assert bfloat16_is_faster(torch.device(device), macs) is gains
 
 
 @pytest.mark.usefixtures("_has")
 @pytest.mark.parametrize(
-    ("given", "macs", "precision"),
+    ("given", "loss", "macs", "precision"),
     [
-        ("auto", BFLOAT16_FROM, "bfloat16"),
-        ("auto", 1, "float32"),
-        ("float32", BFLOAT16_FROM, "float32"),
-        ("bfloat16", 1, "bfloat16"),
+        ("auto", "cross_entropy", BFLOAT16_FROM, "bfloat16"),
+        ("auto", "cross_entropy", 1, "float32"),
+        ("auto", "mse", BFLOAT16_FROM, "float32"),
+        ("auto", "distill", BFLOAT16_FROM, "float32"),
+        ("float32", "cross_entropy", BFLOAT16_FROM, "float32"),
+        ("bfloat16", "mse", 1, "bfloat16"),
     ],
 )
-def test_what_is_asked_for_counts(given: str, macs: int, precision: str) -> None:
-    """And what is faster where nothing is; trying it changes nothing of the network."""
+def test_what_is_asked_for_counts(given: str, loss: str, macs: int, precision: str) -> None:
+    """And what is faster where nothing is, for classes; trying it changes nothing of the network."""
     net = conv_network()
     before = {name: tensor.clone() for name, tensor in (net.parameters | net.buffers).items()}
-    assert with_precision(Training(precision=given), net, macs, X).precision == precision
+    assert with_precision(Training(precision=given, loss=loss), net, macs, X).precision == precision
     assert all(torch.equal(tensor, before[name]) for name, tensor in (net.parameters | net.buffers).items())
 
 
