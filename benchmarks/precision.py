@@ -10,19 +10,20 @@ turn in one process.  `--compile` needs a C++ compiler.
 import argparse
 import copy
 import json
-import statistics
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from _cifar import place
 from _machine import machine
+from _turns import medians
 from torch import nn
 
 from npn_core.catalogue import build
 from npn_core.device import CPU, mixed_precision
+from npn_core.gated import channels_last
 
 BATCH, WARM, STEPS = 128, 2, 12
 
@@ -41,12 +42,8 @@ class Subject:
     def build(self) -> nn.Module:
         """In training mode, with the channels of images innermost."""
         module = build(self.name, self.params, input_shape=self.shape, classes=10, seed=0).train()
-        return place(module) if len(self.shape) == 3 else module
-
-
-def place(module: nn.Module) -> nn.Module:
-    """With the channels of convolutions innermost in memory."""
-    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        place(module, CPU)
+        return module
 
 
 SUBJECTS = (
@@ -65,8 +62,7 @@ SUBJECTS = (
 def steps_of(subject: Subject, *, compiles: bool) -> dict[str, Callable[[], None]]:
     """The ways to take a step, by name."""
     module, generator = subject.build(), torch.Generator().manual_seed(0)
-    x = torch.randn(BATCH, *subject.shape, generator=generator)
-    x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+    x = channels_last(torch.randn(BATCH, *subject.shape, generator=generator))
     y = torch.randint(10, (BATCH,), generator=generator)
 
     def step(network: Callable[[torch.Tensor], torch.Tensor], precision: str) -> Callable[[], None]:
@@ -84,18 +80,6 @@ def steps_of(subject: Subject, *, compiles: bool) -> dict[str, Callable[[], None
     return ways
 
 
-def medians(ways: Mapping[str, Callable[[], None]]) -> dict[str, float]:
-    """Milliseconds of a step, by way, taken in turn."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for round_ in range(WARM + STEPS):
-        for name, run in ways.items():
-            started = time.perf_counter()
-            run()
-            if round_ >= WARM:
-                times[name].append(1000 * (time.perf_counter() - started))
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
 def main() -> None:
     """Measure, print a line each, save JSON."""
     parser = argparse.ArgumentParser(
@@ -110,7 +94,8 @@ def main() -> None:
     found = {}
     for subject in SUBJECTS:
         if subject.name in arguments.only:
-            found[str(subject)] = medians(steps_of(subject, compiles=arguments.compile))
+            seconds = medians(steps_of(subject, compiles=arguments.compile), rounds=STEPS, warm=WARM)
+            found[str(subject)] = {name: 1000 * one for name, one in seconds.items()}
             print(subject, {name: round(ms, 2) for name, ms in found[str(subject)].items()}, flush=True)
     if arguments.out:
         document = {"machine": machine(), "threads": arguments.threads, "step_ms": found}

@@ -9,8 +9,6 @@ taken in turn in one process.
 
 import argparse
 import json
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from _machine import machine
 from _samples import samples_of
+from _turns import medians
 from torch import Tensor
 
 from npn_core.catalogue import build
@@ -46,24 +45,19 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     steps = cases()
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    small = [name for name in steps if name != "plain dense"]
-    for names in (
-        small,
-        ["plain dense"],
-    ):  # apart: the dense step would leave cold caches to whoever comes next
-        for turn in range(arguments.rounds + 20):
-            for name in names:
-                started = time.perf_counter()
-                steps[name]()
-                if turn >= 20:
-                    times[name].append(time.perf_counter() - started)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    plain = medians["plain small"]
-    for name, median in medians.items():
+    dense = {
+        "plain dense": steps.pop("plain dense")
+    }  # apart: it would leave cold caches to whoever comes next
+    found = {
+        name: seconds
+        for group in (steps, dense)
+        for name, seconds in medians(group, rounds=arguments.rounds, warm=20).items()
+    }
+    plain = found["plain small"]
+    for name, median in found.items():
         print(f"{name:28} {median * 1e3:7.2f} ms  {median / plain:5.2f} x plain small")
     if arguments.out:
-        arguments.out.write_text(json.dumps({"machine": machine(), "median_seconds": medians}, indent=2))
+        arguments.out.write_text(json.dumps({"machine": machine(), "median_seconds": found}, indent=2))
 
 
 def cases() -> dict[str, Callable[[], object]]:

@@ -28,11 +28,10 @@ def with_precision(training: Training, network: Network, macs: int, x: Inputs) -
     Raises InvalidInput where bfloat16 is asked for and an operator does not take it.
     """
     if training.precision == "auto":
-        tells_classes = (
-            training.loss == "cross_entropy"
-        )  # values may have to be right to more than eight bits
-        gains = tells_classes and bfloat16_is_faster(network.device, macs) and not _refusal(network, x)
-        return replace(training, precision="bfloat16" if gains else "float32")
+        # for classes: values may have to be right to more than eight bits
+        gains = training.loss == "cross_entropy" and bfloat16_is_faster(network.device, macs)
+        takes = gains and not _refusal(network, x)
+        return replace(training, precision="bfloat16" if takes else "float32")
     if training.precision == "bfloat16" and (refusal := _refusal(network, x)):
         raise InvalidInput(
             "training.precision",

@@ -118,7 +118,7 @@ class Schedule:
         `halvings`: how often the budget halves the cost of the whole network, log2(cost / limit).  `dense_first`:
         stage 1 has all `epochs`, and what the others have comes after them.
         """
-        dense, plastic = _fractions(k, halvings, rates, rates.hardened_after(epochs))
+        dense, plastic = _fractions(k, halvings, rates, epochs)
         if dense_first:
             hardened = epochs + max(1, round(epochs * plastic))
             last = hardened + max(1, round(epochs * (1 - dense - plastic)))
@@ -172,9 +172,9 @@ class Schedule:
         return 1.0 if self.k_start == self.k_end else self.k_start / k
 
 
-def _fractions(k: KSchedule, halvings: float, rates: Rates, until_hardened: float) -> tuple[float, float]:
-    """The shares of stages 1 and 2, `until_hardened` together where stage 1 is not at its shortest."""
-    plastic = k.plastic_fraction
+def _fractions(k: KSchedule, halvings: float, rates: Rates, epochs: int) -> tuple[float, float]:
+    """The shares of stages 1 and 2, those of `rates` together where stage 1 is not at its shortest."""
+    until_hardened, plastic = rates.hardened_after(epochs), k.plastic_fraction
     if plastic is None:
         asked = rates.plastic_per_halving * max(halvings, 1.0)
         plastic = min(asked, rates.plastic_longest * until_hardened, 1 - (k.dense_fraction or 0))

@@ -94,7 +94,8 @@ class Trainer:
         self.steps, self.course = steps_per_epoch(len(data.train), training.batch_size), course
         self.state = LoopState.fresh(network, awake, budget, self.training, self.schedule, self.steps)
         self.teacher: Teacher | None = None
-        self.runner, self.active = Sliced(network, objective.loss), network.active(awake)
+        self.runner = Sliced(network, objective.loss, precision=self.training.precision)
+        self.active = network.active(awake)
         self.kept = network.everything  # of the compact network, from stage 3 on
         self.started, self.past = time.monotonic(), 0  # and the steps of earlier trials
         self.news: tuple[str, ...] = ()  # warnings that no progress has told yet

@@ -4,7 +4,7 @@ import math
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ import structlog
 from npn_core.progress import Progress, Stage
 from npn_service.errors import InvalidRequest, LimitExceeded, LostLease, Unavailable
 from npn_service.jobs.inputs import Inputs
-from npn_service.jobs.model import JobError, JobPlan, State
+from npn_service.jobs.model import JobError, State
 from npn_service.storage.space import DISK_FULL
 from npn_service.storage.streaming import insist
 
@@ -213,7 +213,7 @@ class Attempt:
                 case Finished() | Failed() | Cancelled() as said:
                     return said
                 case Planned(plan=plan):
-                    self._record_plan(plan)
+                    self._record(self._service.store.record_plan, plan=plan)
                     vigil.moved()
                 case Reported(progress=progress):
                     self._service.observer.progress_made(self._job, progress)
@@ -263,17 +263,12 @@ class Attempt:
         if self._unrecorded is None or now - self._recorded < pause:
             return
         progress, self._unrecorded, self._recorded = self._unrecorded, None, now
-        try:
-            self._service.store.record_progress(
-                job_id=self._job.id, attempt=self._job.attempt, progress=progress
-            )
-        except Unavailable as error:
-            _log.warning("attempt.store_unavailable", error=error.message)
+        self._record(self._service.store.record_progress, progress=progress)
 
-    def _record_plan(self, plan: JobPlan) -> None:
-        """Store it; where that fails the job has none, and training goes on."""
+    def _record(self, record: Callable[..., None], **what: object) -> None:
+        """Have the store record something of this attempt; while that is away it is lost, and the work goes on."""
         try:
-            self._service.store.record_plan(job_id=self._job.id, attempt=self._job.attempt, plan=plan)
+            record(job_id=self._job.id, attempt=self._job.attempt, **what)
         except Unavailable as error:
             _log.warning("attempt.store_unavailable", error=error.message)
 

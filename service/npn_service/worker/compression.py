@@ -7,14 +7,15 @@ from pathlib import Path
 import torch
 
 from npn_core import checkpoint, pipeline
-from npn_core.data import Room, inspect_dataset
+from npn_core.data import Room
 from npn_core.prepare import warm_up
 from npn_core.train import Trainer
-from npn_service.jobs.model import ArtifactFile, JobPlan
+from npn_service.jobs.model import ArtifactFile
 
 from .assignment import Steps, perform
 from .checkpointing import Checkpoints
 from .messages import Assignment, Finished, Planned
+from .planning import plan_of
 
 warm_up()  # before the process says that it is ready
 
@@ -47,7 +48,7 @@ def compress(assignment: Assignment, should_stop: Callable[[], bool], checkpoint
     spec = assignment.spec
     torch.set_num_threads(spec.training.threads)
     if not assignment.planned:
-        yield _plan(assignment)
+        yield Planned(plan=plan_of(assignment, lambda field: None))
     job = pipeline.CompressJob(
         model=assignment.core_model,
         dataset=assignment.dataset,
@@ -67,11 +68,3 @@ def compress(assignment: Assignment, should_stop: Callable[[], bool], checkpoint
         files=tuple(ArtifactFile(path=f.path, size=f.size, sha256=f.sha256) for f in outcome.files),
         train_time=outcome.train_time,
     )
-
-
-def _plan(assignment: Assignment) -> Planned:
-    """What the inspector would have said; raises InvalidInput."""
-    spec = assignment.spec
-    dataset = inspect_dataset(assignment.dataset, layout=spec.dataset.layout)
-    plan = pipeline.plan(assignment.core_model, dataset, spec.budget, spec.training, spec.expansion)
-    return Planned(plan=JobPlan(plan=plan, dataset=dataset))

@@ -8,14 +8,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
-from npn_core import pipeline
-from npn_core.data import inspect_dataset
 from npn_core.errors import InvalidInput
 from npn_core.prepare import warm_up
-from npn_service.jobs.model import JobError, JobPlan, ModelRef
+from npn_service.jobs.model import JobError
 
 from .failures import INVALID_ARGUMENT, describe, is_out_of_memory
 from .messages import Inspected, Inspection, Reading
+from .planning import plan_of
 
 # Beyond what it holds when warm, and beyond the model's file.  Counted as private writable memory (RLIMIT_DATA):
 # unlike the address space, which torch reserves by the gigabyte and never touches, that is what an upload can
@@ -56,25 +55,23 @@ def _limit_memory(base: int) -> None:
 
 
 def inspect(inspection: Inspection, reading: Callable[[str], None]) -> Inspected:
-    """What headers, labels and the graph tell: the plan, or the first thing that is wrong.
+    """The plan, or the first thing that is wrong; `reading` as in `plan_of`."""
+    field = ""
 
-    `reading` is told the job's field of each input before that is touched.
-    """
-    spec = inspection.spec
-    field = "dataset.uri"
+    def read(name: str) -> None:
+        nonlocal field
+        field = name
+        reading(name)
+
     try:
-        reading(field)
-        dataset = inspect_dataset(inspection.dataset, layout=spec.dataset.layout)
-        field = "model.uri" if isinstance(spec.model, ModelRef) else "model.architecture.params"
-        reading(field)
-        plan = pipeline.plan(inspection.core_model, dataset, spec.budget, spec.training, spec.expansion)
+        plan = plan_of(inspection, read)
     except Exception as error:
         if is_out_of_memory(error):
             return Inspected(plan=None, error=_too_large(field))
         if not isinstance(error, InvalidInput):
             traceback.print_exc()  # the server logs it
         return Inspected(plan=None, error=describe(error))
-    return Inspected(plan=JobPlan(plan=plan, dataset=dataset), error=None)
+    return Inspected(plan=plan, error=None)
 
 
 def _too_large(field: str) -> JobError:
