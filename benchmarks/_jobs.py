@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from npn_core.config import Budget, Expansion, Model, Training
-from npn_core.pipeline import CompressJob, Outcome, compress
+from npn_core.job import CompressJob, Outcome
+from npn_core.pipeline import compress
 
 
 def run_job(

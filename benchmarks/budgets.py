@@ -31,7 +31,8 @@ from npn_core.data import inspect_dataset
 from npn_core.errors import InfeasibleBudget
 from npn_core.gated import Network
 from npn_core.groups import FIXED, units_of
-from npn_core.pipeline import CompressJob, compress
+from npn_core.job import CompressJob
+from npn_core.pipeline import compress
 from npn_core.prepare import Prepared, prepare
 from npn_core.progress import Cost
 from npn_core.report import ArchitectureDocument, Report, read_document

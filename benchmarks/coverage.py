@@ -30,8 +30,9 @@ from npn_core.cost import cost_model
 from npn_core.data import inspect_dataset
 from npn_core.difference import Difference
 from npn_core.gated import Network
+from npn_core.job import CompressJob, Outcome
 from npn_core.outputs import output_tensors
-from npn_core.pipeline import CompressJob, Outcome, compress, plan
+from npn_core.pipeline import compress, plan
 from npn_core.prepare import prepare
 from npn_core.recount import count
 from npn_core.step import gated_outputs

@@ -11,9 +11,8 @@ there under its name, with its type and shape, and no other; only then are their
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -22,89 +21,17 @@ from torch import Tensor
 
 from .branches import without
 from .budget import Hardened, fits
-from .config import Budget, Expansion, Training
-from .device import name_of
-from .errors import CheckpointRefused, CoreError
-from .growth import Pulse
-from .progress import Cost, Metric, Progress, Stage
-from .report import Versions
+from .errors import CheckpointRefused
+from .progress import Stage
 from .state import Generators, Hardening, LoopState
-from .strict_json import DocumentError, from_json, to_json
+from .state_document import Document, HardeningNumbers, document_of, read, set_numbers, unreadable
+from .strict_json import to_json
 from .train import STAGES, Trainer
 from .units import Kind
 
-FORMAT_VERSION = 5
 STATE, TENSORS = "state.json", "tensors.safetensors"
 FILES = (STATE, TENSORS)
 _MASK = "hardening.mask"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MeterNumbers:
-    """A `Meter`, by stage."""
-
-    seconds: Mapping[str, float]
-    samples: Mapping[str, int]
-    done: Mapping[str, int]
-    rate: float
-
-    def __post_init__(self) -> None:
-        stages = {stage.value for stage in STAGES}
-        if odd := (self.seconds.keys() | self.samples.keys() | self.done.keys()) - stages:
-            raise DocumentError(f"the meter knows no stage {sorted(odd)[0]!r:.40}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MultiplierNumbers:
-    """One kind of cost in `Multipliers`."""
-
-    first: float
-    integral: float
-    value: float
-    gain: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HardeningNumbers:
-    """A `Hardening` without its mask."""
-
-    before: Cost
-    changed: int
-    expected: Mapping[str, float]
-    gate_entropy: Mapping[str, float]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Document:
-    """state.json: what of `LoopState` is no tensor, and what the checkpoint belongs to."""
-
-    format_version: int
-    tensors_sha256: str
-    versions: Versions
-    training: Training
-    budget: Budget
-    expansion: Expansion | None
-    widths: Mapping[str, int]
-    stage: Stage
-    epoch: int
-    batch: int
-    k: float
-    metrics: tuple[Metric, ...]
-    received: tuple[Metric, ...]
-    warnings: tuple[str, ...]
-    history: tuple[Progress, ...]
-    share: float
-    dropped: tuple[str, ...]
-    pulse: Pulse
-    seconds: float
-    resumed: int
-    optimizer_steps: int
-    gate_steps: int
-    gate_second: float
-    saliency_batches: int
-    multipliers: Mapping[str, MultiplierNumbers]
-    meter: MeterNumbers
-    hardening: HardeningNumbers | None
 
 
 def write(folder: Path, trainer: Trainer, prefix: str = "") -> None:
@@ -119,7 +46,7 @@ def write(folder: Path, trainer: Trainer, prefix: str = "") -> None:
         save_file(tensors, path)
     except SafetensorError as error:
         raise OSError(str(error)) from error
-    text = json.dumps(to_json(_document(trainer, _sha256(path))), allow_nan=False)
+    text = json.dumps(to_json(document_of(trainer, _sha256(path))), allow_nan=False)
     (folder / f"{prefix}{STATE}").write_text(text, encoding="utf-8")
 
 
@@ -145,7 +72,7 @@ def restore(trainer: Trainer, folder: Path, prefix: str = "", *, other_budget: b
     `other_budget`: the job's limits may have been others.  Raises CheckpointRefused; then the trainer is of no use any
     more, but its network is as it was.
     """
-    document = _read_document(folder / f"{prefix}{STATE}")
+    document = read(folder / f"{prefix}{STATE}")
     if other_budget:
         document = replace(document, budget=trainer.budget)
     _check_belongs(document, trainer)
@@ -155,10 +82,10 @@ def restore(trainer: Trainer, folder: Path, prefix: str = "", *, other_budget: b
             raise CheckpointRefused(f"{TENSORS} is not the file that {STATE} was written with")
         found = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise CheckpointRefused(_unreadable(path, error)) from error
+        raise CheckpointRefused(unreadable(path, error)) from error
     _shape(trainer, document, found)
     _check_tensors(_tensors(trainer), found)
-    _set_numbers(trainer, document)
+    set_numbers(trainer, document)
     _set_generators(trainer.state, found)
     with torch.no_grad():
         for name, tensor in _tensors(trainer).items():
@@ -193,81 +120,6 @@ def _generators(generators: Generators) -> dict[str, Tensor]:
     return {
         name: getattr(generators, name).get_state() for name in ("order", "gates", "noise", "masks", "growth")
     }
-
-
-def _document(trainer: Trainer, tensors_sha256: str) -> Document:
-    state, multipliers, meter = trainer.state, trainer.state.multipliers, trainer.state.meter
-    hardening = state.hardening
-    return Document(
-        format_version=FORMAT_VERSION,
-        tensors_sha256=tensors_sha256,
-        versions=Versions.current(name_of(trainer.full.device)),
-        training=trainer.training,
-        budget=trainer.budget,
-        expansion=trainer.expansion,
-        widths={group.name: group.size for group in trainer.dense.coupling.groups},
-        stage=state.stage,
-        epoch=state.epoch,
-        batch=state.batch,
-        k=state.k,
-        metrics=state.metrics,
-        received=state.received,
-        warnings=state.warnings,
-        history=tuple(state.history),
-        share=state.share,
-        dropped=state.dropped,
-        pulse=state.pulse,
-        seconds=trainer.seconds(),
-        resumed=state.resumed,
-        optimizer_steps=state.optimizer.steps,
-        gate_steps=state.gate_adam.steps,
-        gate_second=state.gate_adam.second,
-        saliency_batches=state.saliency.batches,
-        multipliers={
-            kind: MultiplierNumbers(
-                first=first,
-                integral=multipliers.integral[kind],
-                value=multipliers.value[kind],
-                gain=multipliers.gain.get(kind, 1.0),
-            )
-            for kind, first in multipliers.first.items()
-        },
-        meter=MeterNumbers(
-            seconds={stage.value: number for stage, number in meter.seconds.items()},
-            samples={stage.value: number for stage, number in meter.samples.items()},
-            done={stage.value: number for stage, number in meter.done.items()},
-            rate=meter.rate,
-        ),
-        hardening=None
-        if hardening is None
-        else HardeningNumbers(
-            before=hardening.hardened.before,
-            changed=hardening.hardened.changed,
-            expected=hardening.expected,
-            gate_entropy=hardening.gate_entropy,
-        ),
-    )
-
-
-def _read_document(path: Path) -> Document:
-    try:
-        value: Any = json.loads(path.read_text(encoding="utf-8"))
-        version = value.get("format_version") if isinstance(value, dict) else None
-        if version != FORMAT_VERSION:
-            raise CheckpointRefused(
-                f"it is of format version {version!r:.20}, and this server writes {FORMAT_VERSION}"
-            )
-        return from_json(Document, value)
-    except CheckpointRefused:
-        raise
-    except (OSError, ValueError, RecursionError, CoreError) as error:  # DocumentError is a ValueError
-        raise CheckpointRefused(_unreadable(path, error)) from error
-
-
-def _unreadable(path: Path, error: Exception) -> str:
-    """Why, without the folder."""
-    why = error.strerror if isinstance(error, OSError) else error
-    return f"{path.name} cannot be read: {why!s:.200}"
 
 
 def _check_belongs(document: Document, trainer: Trainer) -> None:
@@ -353,33 +205,6 @@ def _check_tensors(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) 
                 f"{name:.100} is {found[name].dtype} {tuple(found[name].shape)}, "
                 f"not {tensor.dtype} {tuple(tensor.shape)}"
             )
-
-
-def _set_numbers(trainer: Trainer, document: Document) -> None:
-    """Everything that is no tensor."""
-    state = trainer.state
-    state.stage, state.epoch, state.batch = document.stage, document.epoch, document.batch
-    state.k = document.k
-    state.metrics, state.received = document.metrics, document.received
-    state.warnings, state.history = document.warnings, list(document.history)
-    state.share, state.seconds, state.resumed = document.share, document.seconds, document.resumed + 1
-    state.pulse = document.pulse
-    if document.versions != Versions.current(name_of(trainer.full.device)):
-        state.warnings += ("training went on with another version or processor: not bit for bit",)
-    state.optimizer.steps = document.optimizer_steps
-    state.gate_adam.steps, state.gate_adam.second = document.gate_steps, document.gate_second
-    state.saliency.batches = document.saliency_batches
-    for kind, one in document.multipliers.items():
-        state.multipliers.first[kind] = one.first
-        state.multipliers.integral[kind] = one.integral
-        state.multipliers.value[kind] = one.value
-        if one.gain != 1.0:
-            state.multipliers.gain[kind] = one.gain
-    meter = document.meter
-    state.meter.seconds = {Stage(stage): number for stage, number in meter.seconds.items()}
-    state.meter.samples = {Stage(stage): number for stage, number in meter.samples.items()}
-    state.meter.done = {Stage(stage): number for stage, number in meter.done.items()}
-    state.meter.rate = meter.rate
 
 
 def _set_generators(state: LoopState, found: Mapping[str, Tensor]) -> None:

@@ -122,6 +122,11 @@ class Data:
         """The validation split in order, `chunk` at a time."""
         return _in_order(self.validation, self.preprocessing, self.info, chunk, self.device)
 
+    def samples(self, number: int) -> tuple[Tensor, ...]:
+        """`number` validation samples of each input, on the CPU; repeated where there are fewer."""
+        batch = next(iter(self.validation_batches(number))).to(CPU)
+        return tuple(x[torch.arange(number) % len(batch)].contiguous() for x in batch.x)
+
     def _standardised(self, standardise: Standardiser) -> tuple[Tensor, ...] | None:
         """The stored samples standardised, the first time and then kept; None where that takes too much."""
         if not self._kept:

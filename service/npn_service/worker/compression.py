@@ -8,6 +8,7 @@ import torch
 
 from npn_core import checkpoint, pipeline
 from npn_core.data import Room
+from npn_core.job import CompressJob
 from npn_core.prepare import warm_up
 from npn_core.train import Trainer
 from npn_service.jobs.model import ArtifactFile
@@ -49,7 +50,7 @@ def compress(assignment: Assignment, should_stop: Callable[[], bool], checkpoint
     torch.set_num_threads(spec.training.threads)
     if not assignment.planned:
         yield Planned(plan=plan_of(assignment, lambda field: None))
-    job = pipeline.CompressJob(
+    job = CompressJob(
         model=assignment.core_model,
         dataset=assignment.dataset,
         layout=spec.dataset.layout,

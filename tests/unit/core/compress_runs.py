@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from npn_core.pipeline import CompressJob, Outcome, compress
+from npn_core.job import CompressJob, Outcome
+from npn_core.pipeline import compress
 from npn_core.progress import Progress
 from npn_core.report import ArchitectureDocument, Report, read_document
 from npn_core.train import Keeper

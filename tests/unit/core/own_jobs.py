@@ -10,7 +10,7 @@ from compress_runs import loaded_outputs, write_dataset, write_model
 from torch import Tensor, nn
 
 from npn_core.config import Budget, ModelFile, Training
-from npn_core.pipeline import CompressJob
+from npn_core.job import CompressJob
 
 TRAINING = Training(epochs=8, batch_size=32, seed=2, lr=3e-3)
 SAMPLES, TEST = 320, 80

@@ -18,7 +18,7 @@ from npn_core.cost import cost_model
 from npn_core.errors import InvalidInput
 from npn_core.gated import Network
 from npn_core.groups import units_of
-from npn_core.pipeline import CompressJob
+from npn_core.job import CompressJob
 
 SHAPE = (1, 6, 6)
 INPUTS = infos(SHAPE)

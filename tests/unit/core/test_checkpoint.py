@@ -18,7 +18,8 @@ from torch import Tensor
 from npn_core import checkpoint
 from npn_core.config import Budget, CatalogueModel, Expansion, KSchedule, Preprocessing
 from npn_core.errors import Stopped
-from npn_core.pipeline import CompressJob, compress
+from npn_core.job import CompressJob
+from npn_core.pipeline import compress
 from npn_core.progress import Stage
 from npn_core.train import Trainer
 

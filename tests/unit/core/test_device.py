@@ -13,7 +13,7 @@ from torch import nn
 
 from npn_core.config import Budget, CatalogueModel, Expansion, ModelFile, Training
 from npn_core.data import Room
-from npn_core.pipeline import CompressJob
+from npn_core.job import CompressJob
 
 Job = Callable[[Path], CompressJob]
 

@@ -27,8 +27,9 @@ from npn_core.growth import (
     lacking,
     wake,
 )
+from npn_core.job import CompressJob
 from npn_core.optimizer import SlicedAdam
-from npn_core.pipeline import CompressJob, plan
+from npn_core.pipeline import plan
 from npn_core.progress import Stage
 from npn_core.step import Sliced
 from npn_core.widening import widen

@@ -15,8 +15,9 @@ from sklearn.datasets import load_digits
 from npn_core.config import ESTIMATORS, Budget, CatalogueModel, KSchedule, Training
 from npn_core.data import inspect_dataset
 from npn_core.errors import InfeasibleBudget, InvalidInput, Stopped, TrainingDiverged
+from npn_core.job import CompressJob
 from npn_core.pace import STILL_WARNING
-from npn_core.pipeline import CompressJob, plan
+from npn_core.pipeline import plan
 from npn_core.progress import InputInfo, Progress, Stage
 from npn_core.step import Masked
 

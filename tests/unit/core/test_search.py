@@ -7,10 +7,10 @@ import pytest
 from compress_runs import architecture_of, report_of, run
 from test_pipeline import write_digits
 
-from npn_core import checkpoint
+from npn_core import checkpoint, state_document
 from npn_core.config import Budget, CatalogueModel, Training
 from npn_core.errors import AccuracyNotMet, InvalidInput
-from npn_core.pipeline import CompressJob
+from npn_core.job import CompressJob
 from npn_core.progress import Cost, Stage, Trial
 from npn_core.search import CLOSE, RECORD, Search
 from npn_core.train import Trainer
@@ -148,7 +148,9 @@ def test_a_search_begins_anew_where_its_checkpoint_is_refused(tmp_path: Path) ->
     run(undisturbed, keeper=keeper)
     state = keeper.folder / checkpoint.STATE
     state.write_text(
-        state.read_text().replace(f'"format_version": {checkpoint.FORMAT_VERSION}', '"format_version": 99')
+        state.read_text().replace(
+            f'"format_version": {state_document.FORMAT_VERSION}', '"format_version": 99'
+        )
     )
     other = tmp_path / "other"
     other.mkdir()

@@ -13,7 +13,8 @@ from torch import Tensor
 from npn_core.config import Budget, ModelFile, Preprocessing
 from npn_core.data import inspect_dataset
 from npn_core.errors import InvalidInput
-from npn_core.pipeline import CompressJob, plan
+from npn_core.job import CompressJob
+from npn_core.pipeline import plan
 
 
 @pytest.fixture(autouse=True)

@@ -22,9 +22,10 @@ from npn_core.errors import InvalidInput
 from npn_core.gated import Network, Noise
 from npn_core.graph import annotate
 from npn_core.groups import Coupling
+from npn_core.job import CompressJob
 from npn_core.masks import SCORES
 from npn_core.optimizer import SlicedAdam
-from npn_core.pipeline import CompressJob, plan
+from npn_core.pipeline import plan
 from npn_core.progress import InputInfo
 from npn_core.saliency import gate_gradients
 from npn_core.step import Masked, Sliced, gated_outputs
