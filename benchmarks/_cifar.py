@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from npn_core.catalogue import build
 from npn_core.device import mixed_precision
 from npn_core.precision import BFLOAT16_FROM, bfloat16_is_faster
+from npn_core.recount import count
 
 BATCH, PADDING = 128, 4
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -167,9 +168,11 @@ def plain(
     seconds = fit.run()
     if keep is not None:
         torch.save(module.state_dict(), keep)
+    cost = count(module.eval(), (torch.zeros(1, 3, 32, 32, device=device),))
     return {
         "model": model,
-        "params": sum(p.numel() for p in module.parameters()),
+        "params": cost.params,
+        "macs": cost.macs,
         "widths": dict(params),
         "seed": seed,
         **options,

@@ -10,7 +10,7 @@ from typing import Any
 from _machine import machine
 from scipy.stats import t
 
-KIND = ("run", "k", "limits")  # what runs that differ by their seeds alone have in common
+KIND = ("run", "k", "limits", "widths")  # what runs that differ by their seeds alone have in common
 MEANS = ("params", "macs", "seconds")
 
 

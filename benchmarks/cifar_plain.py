@@ -43,7 +43,8 @@ def main() -> None:
     names = ("seed", "device", "keep", "epochs", "optimizer", "lr", "uncropped", "precision")
     options = {name: getattr(arguments, name) for name in names}
     params = dict(pair.split("=") for pair in arguments.params)
-    save(arguments.out, [{"run": "plain", **plain(arguments.model, params, arguments.dataset, **options)}])
+    run = "small from scratch" if params else "dense"
+    save(arguments.out, [{"run": run, **plain(arguments.model, params, arguments.dataset, **options)}])
 
 
 if __name__ == "__main__":

@@ -32,10 +32,11 @@ class Peer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """What a plot shows; `size` is a cost by its name in the results."""
+    """What a plot shows, from an error of `floor` percent on; `size` is a cost by its name in the results."""
 
     title: str
     size: str
+    floor: float = 0.0
     peers: tuple[Peer, ...] = ()
 
 
@@ -69,7 +70,7 @@ TASKS = {
             Peer(name="NPN reference code, growing", size=4_410, error=0.2),
         ),
     ),
-    "resnet20": Task(title="ResNet-20 on CIFAR-10", size="macs"),
+    "resnet20": Task(title="ResNet-20 on CIFAR-10", size="macs", floor=10.0),
 }
 NAMES = {"params": "parameters", "macs": "multiply-adds of a sample"}
 
@@ -123,15 +124,16 @@ def draw(axes: Axes, task: Task, results: list[dict[str, Any]]) -> None:
         )
     axes.set(xscale="log", xlabel=NAMES[task.size], ylabel="test error, %", title=task.title)
     axes.margins(x=0.35, y=0.12)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(bottom=task.floor)
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3)
 
 
 def label(row: dict[str, Any]) -> str:
-    """The kind of run and its limits."""
-    limits = ", ".join(f"{limit:,} {kind}" for kind, limit in (row.get("limits") or {}).items())
-    return f"{row['run']}: {limits}" if limits else row["run"]
+    """The kind of run, its limits, and the widths of one that was built small."""
+    limits = [f"{limit:,} {kind}" for kind, limit in (row.get("limits") or {}).items()]
+    widths = [str(value) for value in (row.get("widths") or {}).values()]
+    return ": ".join([row["run"], *filter(None, [", ".join(limits + widths)])])
 
 
 if __name__ == "__main__":

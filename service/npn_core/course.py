@@ -9,7 +9,7 @@ from .optimizer import settled
 from .progress import Cost
 from .schedule import Rates, Schedule, rates_of
 
-THINNEST_BRANCH = 0.5  # of a new network under SGD, where multiply-adds alone are limited; by measurement
+THINNEST_BRANCH = 0.5  # of a new network under SGD, where half of the multiply-adds may stay; by measurement
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +45,7 @@ class Course:
             narrows = (
                 complete.optimizer == "sgd" and complete.units == "coupled" and [*budget.limits] == ["macs"]
             )
-            share = THINNEST_BRANCH if narrows and not dense_counts else 0.0
+            share = thinnest_branch(halvings) if narrows and not dense_counts else 0.0
             complete = replace(complete, thinnest_branch=share)
         return cls(training=complete, rates=rates, schedule=schedule)
 
@@ -53,3 +53,11 @@ class Course:
         """How the images of an epoch are augmented."""
         given = self.training.augment
         return at_last(given) if self.schedule.is_last(epoch) else given
+
+
+def thinnest_branch(halvings: float) -> float:
+    """The share of its units below which a branch is thin, `halvings` away from the budget.
+
+    It follows the share that every layer of an evenly thinned network keeps, 2^(-halvings / 2).
+    """
+    return THINNEST_BRANCH * min(1.0, 2 ** ((1 - halvings) / 2))

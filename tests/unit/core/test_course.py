@@ -44,6 +44,8 @@ def test_when_the_gates_close(
     ("budget", "changes", "trained", "expansion", "share"),
     [
         (Budget(max_macs=500), {}, False, None, THINNEST_BRANCH),
+        (Budget(max_macs=900), {}, False, None, THINNEST_BRANCH),
+        (Budget(max_macs=125), {}, False, None, THINNEST_BRANCH / 2),
         (Budget(max_macs=500), {"thinnest_branch": 0.25}, True, None, 0.25),
         (Budget(max_macs=500), {"optimizer": "adam"}, False, None, 0.0),
         (Budget(max_params=1000), {}, False, None, 0.0),
@@ -57,7 +59,10 @@ def test_when_the_gates_close(
 def test_where_thin_branches_leave(
     budget: Budget, changes: dict[str, Any], trained: bool, expansion: Expansion | None, share: float
 ) -> None:
-    """Where asked; else where SGD trains a new network that is to do with fewer multiply-adds, and no other limit."""
+    """Where asked; else where SGD trains a new network that is to do with fewer multiply-adds, and no other limit.
+
+    By default the thinner, the thinner the whole network is to be.
+    """
     task = Training(epochs=20, **changes), budget, expansion, FIRST
     course = Course.of(*task, normed=True, objective="cross_entropy", trained=trained)
     assert course.training.thinnest_branch == share
