@@ -46,8 +46,8 @@ TASKS = {
         size="params",
         peers=(
             Peer(name="BC-GHS", size=2_750, error=1.0),
-            Peer(name="L0 hard concrete", size=6_200, error=1.0),
             Peer(name="constrained L0", size=10_100, error=0.91),
+            Peer(name="L0 hard concrete", size=6_200, error=1.0),
             Peer(name="NPN reference code, growing", size=2_509, error=1.78),
             Peer(name="NPN reference code, shrinking", size=150_406, error=0.66),
         ),
