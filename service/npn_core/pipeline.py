@@ -44,7 +44,8 @@ def plan(
     prepared = prepare(model, info, training, weights=False)
     costs = cost_model(prepared.graph, prepared.coupling)
     dense, smallest = check_feasible(costs, budget, training.round_to)
-    first = costs.count(awake_at_first(prepared.coupling, expansion or Expansion()))
+    if expansion is not None:
+        awake_at_first(prepared.coupling, expansion)  # which raises InvalidInput
     groups = prepared.coupling.groups
     return Plan(
         dense=dense,
@@ -52,7 +53,7 @@ def plan(
         groups=tuple(GroupPlan(name=g.name, kind=g.kind.value, size=g.size) for g in groups),
         unpruned=prepared.coupling.unpruned,
         prunable=costs.prunable,
-        warnings=_warnings(prepared, first, budget, training, expansion),
+        warnings=_warnings(prepared, dense, budget, training, expansion),
     )
 
 
@@ -97,7 +98,7 @@ def compress(
     ends = data.samples(2), prepared.input_names
     exported = export_model(job.output, trained.compact, *ends, prepared.coupling.weights)
     yield _between(job, Stage.EXPORT, epoch=training.epochs)
-    warnings = _warnings(prepared, trained.first, job.budget, training, job.expansion)
+    warnings = _warnings(prepared, dense, job.budget, training, job.expansion)
     report = report_of(job, prepared, data, trained, metrics, exported, ready=ready, warnings=warnings)
     files = write_documents(
         job.output,
