@@ -133,7 +133,8 @@ def label(row: dict[str, Any]) -> str:
     """The kind of run, its limits, and the widths of one that was built small."""
     limits = [f"{limit:,} {kind}" for kind, limit in (row.get("limits") or {}).items()]
     widths = [str(value) for value in (row.get("widths") or {}).values()]
-    return ": ".join([row["run"], *filter(None, [", ".join(limits + widths)])])
+    details = ", ".join(limits + widths)
+    return f"{row['run']}: {details}" if details else row["run"]
 
 
 if __name__ == "__main__":

@@ -45,14 +45,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     steps = cases()
-    dense = {
-        "plain dense": steps.pop("plain dense")
-    }  # apart: it would leave cold caches to whoever comes next
-    found = {
-        name: seconds
-        for group in (steps, dense)
-        for name, seconds in medians(group, rounds=arguments.rounds, warm=20).items()
-    }
+    # apart from the others: it would leave cold caches to whoever comes next
+    dense = {"plain dense": steps.pop("plain dense")}
+    small, whole = (medians(group, rounds=arguments.rounds, warm=20) for group in (steps, dense))
+    found = small | whole
     plain = found["plain small"]
     for name, median in found.items():
         print(f"{name:28} {median * 1e3:7.2f} ms  {median / plain:5.2f} x plain small")

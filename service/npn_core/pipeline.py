@@ -71,7 +71,7 @@ def compress(
     prepared = prepare(job.model, inspect_dataset(job.dataset, layout=job.layout), training)
     network = Network(on_device(prepared.graph, job.device), prepared.coupling)
     costs = cost_model(network.graph, network.coupling)
-    dense, _ = check_feasible(costs, job.budget, training.round_to)
+    dense, smallest = check_feasible(costs, job.budget, training.round_to)
     yield _between(job, Stage.PREPARE, epoch=0)
     data = load_dataset(
         job.dataset,
@@ -87,7 +87,7 @@ def compress(
     samples = tuple(x.to(network.device) for x in data.samples(2))
     job = replace(job, training=with_precision(training, network, dense.macs, samples))
     ready = time.monotonic() - started
-    trained = yield from _train(job, prepared, network, costs, data, should_stop, keeper)
+    trained = yield from _train(job, prepared, network, costs, (dense, smallest), data, should_stop, keeper)
     train_time = ready + trained.seconds
 
     yield _between(job, Stage.EXPORT, epoch=training.epochs)
@@ -127,12 +127,12 @@ def _train(
     prepared: Prepared,
     network: Network,
     costs: CostModel,
+    bounds: tuple[Cost, Cost],
     data: Data,
     should_stop: Callable[[], bool],
     keeper: Keeper | None,
 ) -> Generator[Progress, None, Trained]:
-    """From the start, or from where the checkpoint was taken; a budget of accuracy is a search over sizes."""
-
+    """From the start, or from the checkpoint; a budget of accuracy is a search over sizes within `bounds`."""
     searched = job.budget.max_accuracy_drop_points is not None
 
     def fresh(budget: Budget, keeper: Keeper | None) -> Trainer:
@@ -151,7 +151,6 @@ def _train(
         )
 
     if searched:
-        bounds = check_feasible(costs, job.budget, job.training.round_to)
         folder = job.output.with_name(f"{job.output.name}.search")
         return (yield from search(fresh, job.budget, bounds, folder, keeper, job.checkpoint))
     trainer = partial(fresh, job.budget, keeper)
