@@ -21,6 +21,7 @@ from _results import save
 from torch import Tensor, nn
 
 from npn_core.catalogue import build
+from npn_core.progress import Cost
 from npn_core.recount import count
 
 STEPS = 400  # of pruning, from nothing to everything
@@ -62,14 +63,14 @@ def _options(module: nn.Module) -> dict[str, Any]:
 PRUNERS: dict[str, Callable[[nn.Module, Tensor], Any]] = {"magnitude": magnitude, "group-norm": group_norm}
 
 
-def prune(pruner: Any, module: nn.Module, example: Tensor, limit: int) -> int:
-    """Step by step until the network has at most `limit` multiply-adds; how many it has then."""
+def prune(pruner: Any, module: nn.Module, example: Tensor, limit: int) -> Cost:
+    """Step by step until the network has at most `limit` multiply-adds; what it costs then."""
     for _ in range(STEPS):
-        macs = count(module, (example,)).macs
-        if macs <= limit:
-            return macs
+        cost = count(module, (example,))
+        if cost.macs <= limit:
+            return cost
         pruner.step()
-    raise SystemExit(f"the pruner stops at {macs:,} multiply-adds, above {limit:,}")
+    raise SystemExit(f"the pruner stops at {cost.macs:,} multiply-adds, above {limit:,}")
 
 
 def run(name: str, arguments: argparse.Namespace, data: Images) -> dict[str, Any]:
@@ -87,14 +88,14 @@ def run(name: str, arguments: argparse.Namespace, data: Images) -> dict[str, Any
         fit = SparseFit(module, data, generator, epochs=sparse, **options)
         fit.pruner = pruner
         seconds += fit.run()
-    macs = prune(pruner, module.eval(), example, arguments.max_macs)
+    cost = prune(pruner, module.eval(), example, arguments.max_macs)
     seconds += Fit(module, data, generator, epochs=arguments.epochs - sparse, **options).run()
     return {
         "run": name,
         "model": arguments.model,
         "limits": {"macs": arguments.max_macs},
-        "macs": macs,
-        "params": sum(p.numel() for p in module.parameters()),
+        "macs": cost.macs,
+        "params": cost.params,
         "seed": arguments.seed,
         "epochs": arguments.epochs,
         "sparse_epochs": sparse,
