@@ -176,6 +176,7 @@ def plain(
         "widths": dict(params),
         "seed": seed,
         **options,
+        "precision": fit.precision,
         "test": test_accuracy(module, data, dataset),
         "seconds": seconds,
         "samples_per_second": len(data.images) * fit.epochs / seconds,

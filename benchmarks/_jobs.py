@@ -53,6 +53,7 @@ def run_job(
         "dense_test": metrics.get("dense_test_accuracy"),
         "validation": metrics.get("compact_validation_accuracy"),
         "test": metrics.get("compact_test_accuracy"),
+        "precision": report["training"]["precision"],
         "difference": report["largest_difference"],
         "relative_difference": report["relative_difference"],
         "hardening": report["hardening"],

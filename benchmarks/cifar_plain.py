@@ -1,7 +1,7 @@
 """Networks of the catalogue on CIFAR-10 in plain PyTorch: what a compressed one is compared with.
 
     python benchmarks/cifar_plain.py --dataset ../shared/data/cifar10 --out cifar_dense.json
-    python benchmarks/cifar_plain.py --dataset ../shared/data/cifar10 --params widths=11,22,45 --out cifar_small.json
+    python benchmarks/cifar_plain.py --dataset ../shared/data/cifar10 --params widths=11,22,46 --out cifar_small.json
 
 None of the project's training code: Parquet read with pyarrow and Pillow, crops and flips, SGD (Nesterov momentum 0.9,
 weight decay 5e-4) or Adam with a half cosine from `--lr` to 0, batches of 128, the last epoch; in the precision
