@@ -1,7 +1,7 @@
 """Test error against size: what the benchmarks saved, beside what others published.
 
     pip install matplotlib
-    python benchmarks/plot.py --task lenet --results docs/results/expand_lenet.json ... --out docs/results/lenet.svg
+    python benchmarks/plot.py --task lenet --results docs/results/lenet.json --out docs/results/lenet.svg
 
 Small points are single runs, large ones means with 95 % intervals, crosses what others published.
 """

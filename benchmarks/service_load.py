@@ -208,7 +208,7 @@ def results_of(measured: Mapping[str, Any], rss: Sequence[int], replayed: int) -
         flat_out=flat_out,
         calls_per_second=sum(flat_out.values()) / measured["flat_out_seconds"],
         rss=tuple(rss),
-        settled=min(round(SETTLED), len(rss) // 3),
+        settled=min(round(SETTLED), len(rss) // 2),
     )
 
 

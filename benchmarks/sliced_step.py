@@ -4,7 +4,7 @@
 
 LeNet-5-Caffe at batch 128: the same tenth awake in every step (hibernation), another tenth in every step (as
 sampled gates are), a whole DisARM step with its antithetic evaluation, and the dense step.  Times are medians,
-taken in turn in one process.
+taken in turn in one process, the dense step's apart.
 """
 
 import argparse
