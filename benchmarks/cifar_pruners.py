@@ -1,7 +1,7 @@
 """Torch-Pruning's magnitude and group-norm pruners on CIFAR-10, from one dense network, to a budget of multiply-adds.
 
     python benchmarks/cifar_plain.py --epochs 20 --keep dense20.pt --out cifar_dense20.json
-    python benchmarks/cifar_pruners.py --dense dense20.pt --max-macs 20000000 10203296 --uncropped 5 --out cifar_pruners.json
+    python benchmarks/cifar_pruners.py --dense dense20.pt --max-macs 20000000 10203296 --out cifar_pruners.json
 
 "magnitude" prunes the dense network and fine-tunes it for `--epochs`.  "group-norm" first trains it with that
 library's group sparsity for `--sparse-epochs` of them, half as its authors do, without weight decay and by the
@@ -95,8 +95,8 @@ def run(name: str, arguments: argparse.Namespace, data: Images) -> Iterator[dict
     for limit in sorted(arguments.max_macs, reverse=True):
         cost = prune(pruner, module.eval(), example, limit)
         pruned = copy.deepcopy(module)
-        fit = Fit(pruned, data, torch.Generator().manual_seed(arguments.seed), **options)
-        tuned = fit.run()
+        tuning = Fit(pruned, data, torch.Generator().manual_seed(arguments.seed), **options)
+        tuned = tuning.run()
         yield {
             "run": name,
             "model": arguments.model,
@@ -106,7 +106,7 @@ def run(name: str, arguments: argparse.Namespace, data: Images) -> Iterator[dict
             "seed": arguments.seed,
             "sparse_epochs": sparse,
             **options,
-            "precision": fit.precision,
+            "precision": tuning.precision,
             "test": test_accuracy(pruned, data, arguments.dataset),
             "seconds": seconds + tuned,
         }

@@ -4,7 +4,6 @@ A branch is what a residual network adds to its stream, y in x + y with y = f(x)
 multiply-adds learn faster than many thin ones, and have fewer operations to wait for (docs/results.md).
 """
 
-import copy
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ from torch import Tensor, fx
 
 from .budget import fits, harden
 from .config import Budget, Expansion, Training
-from .copies import on_device
+from .copies import duplicate, on_device
 from .cost import cost_model
 from .coupling import find_groups
 from .device import CPU
@@ -116,11 +115,13 @@ def thin_branches(
 
     `chosen`: the mask before repair and the scores (G,) by which that goes.  The thinnest goes first, and what it
     leaves of the budget makes others wider.  What would take the network below its budget stays, and all does where
-    the mask is a baseline's.
+    the mask is a baseline's.  So does a branch that alone holds channels of the stream in their places: without it
+    there would be units that have no gates.
     """
     names: tuple[str, ...] = ()
+    stays: set[str] = set()
     share = (training.thinnest_branch or 0.0) if training.mask == "learned" else 0.0
-    while share > 0 and (branches := find_branches(network)):
+    while share > 0 and (branches := [one for one in find_branches(network) if one.name not in stays]):
         costs = cost_model(network.graph, network.coupling)
         mask = harden(costs, budget, *chosen, training.round_to).mask
         thinnest = min(branches, key=lambda branch: branch.share(mask))
@@ -130,7 +131,11 @@ def thin_branches(
         everything = torch.ones(smaller.coupling.size, dtype=torch.bool)
         if fits(cost_model(smaller.graph, smaller.coupling).count(everything), budget):
             break
-        origin = units_of(network.coupling, smaller.coupling)
+        try:
+            origin = units_of(network.coupling, smaller.coupling)
+        except LookupError:
+            stays.add(thinnest.name)
+            continue
         chosen = chosen[0][origin], chosen[1][origin]
         network, names = smaller, (*names, thinnest.name)
     return names, network
@@ -144,7 +149,7 @@ def without(network: Network, names: Collection[str], inputs: tuple[InputInfo, .
 
 
 def _without(network: Network, branch: Branch, inputs: tuple[InputInfo, ...]) -> Network:
-    graph = on_device(copy.deepcopy(network.graph), CPU)
+    graph = on_device(duplicate(network.graph), CPU)
     nodes = {node.name: node for node in graph.graph.nodes}
     addition = nodes[branch.addition]
     addition.replace_all_uses_with(nodes[branch.stream])

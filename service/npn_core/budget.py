@@ -293,7 +293,8 @@ class _Repair:
     def room(self, alive: Tensor) -> Tensor:
         """What the budget leaves of each limited cost."""
         cost = self.model.count(alive)
-        return torch.tensor([limit - getattr(cost, kind) for kind, limit in self.budget.limits.items()])
+        left = [limit - getattr(cost, kind) for kind, limit in self.budget.limits.items()]
+        return torch.tensor(left, dtype=torch.float64)
 
     def marginal(self, alive: Tensor) -> Tensor:
         """What opening each gate alone would add to each limited cost, (kinds, G).

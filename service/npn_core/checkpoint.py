@@ -124,8 +124,10 @@ def _generators(generators: Generators) -> dict[str, Tensor]:
 
 def _check_belongs(document: Document, trainer: Trainer) -> None:
     """Refuse another job's checkpoint, and a place where no checkpoint is taken."""
-    asked = (document.training, document.budget, document.expansion)
     own = (trainer.training, trainer.budget, trainer.expansion)
+    # what "auto" comes to is another matter on another processor, which is not refused
+    training = replace(document.training, precision=trainer.training.precision)
+    asked = (training, document.budget, document.expansion)
     if asked != own or document.multipliers.keys() - trainer.budget.limits:
         raise CheckpointRefused("it belongs to a job with other settings")
     schedule, steps = trainer.schedule, trainer.steps
@@ -156,7 +158,7 @@ def _shape(trainer: Trainer, document: Document, found: Mapping[str, Tensor]) ->
         if document.dropped:
             rest = without(trainer.full, document.dropped, trainer.data.info.inputs)
             trainer.drop(document.dropped, rest)
-    except KeyError as error:
+    except LookupError as error:
         raise CheckpointRefused(f"its network has no residual branch {error!s:.60}") from None
     if document.hardening is not None:
         trainer.cut(_hardening(trainer, document.hardening, found.get(_MASK)))

@@ -13,6 +13,20 @@ from .device import device_of
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
+def duplicate(module: _Module, memo: dict[int, object] | None = None) -> _Module:
+    """A deep copy, whose buffers are stored where those of `module` are; `memo` as in copy.deepcopy.
+
+    That of a graph alone would store every buffer that a node reads.
+    """
+    copied = copy.deepcopy(module, memo)
+    stored = module.state_dict(keep_vars=True).keys()
+    for name, buffer in [*copied.named_buffers(remove_duplicate=False)]:
+        if name not in stored:
+            path, _, attribute = name.rpartition(".")
+            copied.get_submodule(path).register_buffer(attribute, buffer, persistent=False)
+    return copied
+
+
 def copy_with(module: _Module, change: Callable[[Tensor], Tensor]) -> _Module:
     """A copy of `module` in eval mode with `change(tensor)` for each parameter and buffer.
 
@@ -24,7 +38,7 @@ def copy_with(module: _Module, change: Callable[[Tensor], Tensor]) -> _Module:
         if changed is not tensor and isinstance(tensor, nn.Parameter):
             changed = nn.Parameter(changed.detach(), requires_grad=tensor.requires_grad)
         memo[id(tensor)] = changed
-    return copy.deepcopy(module, memo).eval()  # deepcopy asks its memo first
+    return duplicate(module, memo).eval()  # deepcopy asks its memo first
 
 
 def on_device(module: _Module, device: torch.device) -> _Module:

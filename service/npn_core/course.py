@@ -1,5 +1,6 @@
 """How a job trains: its settings filled in, the rates of its weights, the epochs of its stages."""
 
+import math
 from dataclasses import dataclass, replace
 
 from .config import Budget, Expansion, Training
@@ -34,8 +35,10 @@ class Course:
     ) -> "Course":
         """That of a network whose awake units cost `first`; the rest as in `optimizer.settled`."""
         complete = settled(training, normed, objective, trained=trained)
-        searched = budget.max_accuracy_drop_points is not None and not trained
-        halvings = distance(first, budget, expansion)
+        searches = budget.max_accuracy_drop_points is not None
+        searched = searches and not trained
+        # the trials of a search begin at one dense network: their limits must not move the end of stage 1
+        halvings = math.inf if searches and trained else distance(first, budget, expansion)
         dense_counts = trained or searched or expansion is not None
         # far budgets close early because what hibernates costs no time: single weights always do
         far = halvings if training.units == "coupled" else 0.0

@@ -1,5 +1,6 @@
 """How far apart the outputs of two networks are that should compute the same."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -37,3 +38,9 @@ class Difference:
         # torch's max, unlike Python's, keeps a NaN wherever it stands.
         worst = torch.tensor([largest, relative], dtype=torch.float64).amax(1)
         return cls(largest=float(worst[0]), relative=float(worst[1]))
+
+    @classmethod
+    def worst(cls, differences: Iterable["Difference"]) -> "Difference":
+        """The largest of each, of several."""
+        both = torch.tensor([(one.largest, one.relative) for one in differences], dtype=torch.float64).amax(0)
+        return cls(largest=float(both[0]), relative=float(both[1]))

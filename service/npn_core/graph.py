@@ -143,6 +143,14 @@ def operator_name(node: fx.Node) -> str:
     )
 
 
+def makes_tensor(node: fx.Node) -> bool:
+    """Whether the node's operator makes a tensor out of none, as arange and full do, on a device that it is told."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return False
+    arguments = node.target._schema.arguments
+    return any(a.name == "device" for a in arguments) and not any("Tensor" in str(a.type) for a in arguments)
+
+
 def source(node: fx.Node, place: int = 0) -> fx.Node:
     """The node that gives a positional argument; a graph that passes anything else there is no lifted one."""
     found = node.args[place]

@@ -233,7 +233,8 @@ class Active:
 def carried(old: Coupling, new: Coupling, told: Callable[[int], Tensor]) -> Tensor:
     """What each unit of `new` (G,) has from `old`: `told` is that of an axis' positions (n,) int64.
 
-    The networks may differ in size and in tensors; what both have says which axis became which.
+    The networks may differ in size and in tensors; what both have says which axis became which.  Raises LookupError
+    where a unit of `new` was none of `old`.
     """
     found, known = torch.zeros(new.size, dtype=torch.int64), torch.zeros(new.size, dtype=torch.bool)
     for name, dims in new.tensors.items():
@@ -244,10 +245,10 @@ def carried(old: Coupling, new: Coupling, told: Callable[[int], Tensor]) -> Tens
                 found[units[free]] = told(before)[free]
                 known[units[free]] = True
     if not bool(known.all()):
-        raise AssertionError("a unit of the new network has no origin")
+        raise LookupError("a unit of the new network was none of the old one")
     return found
 
 
 def units_of(old: Coupling, new: Coupling) -> Tensor:
-    """The unit of `old` that each unit of `new`, a part of it, is: (G,) int64."""
+    """The unit of `old` that each unit of `new`, a part of it, is: (G,) int64; raises LookupError."""
     return carried(old, new, lambda axis: old.axes[axis])

@@ -5,7 +5,6 @@ that would read it, were they 0: it says how fast the loss would fall if they co
 Lottery", arXiv:1911.11134, grow weights by the same sign).
 """
 
-import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +14,8 @@ import torch
 from torch import Tensor
 
 from .budget import OVERSHOOT, halvings
-from .config import Budget, Expansion
+from .config import Budget, Expansion, Training
+from .copies import duplicate
 from .cost import CostModel
 from .errors import InvalidInput
 from .gated import Network, Noise
@@ -54,6 +54,16 @@ class Pulse:
         """With the validation `loss` at `step`."""
         wait = self.first if loss < self.best else 2 * self.wait
         return replace(self, best=min(self.best, loss), wait=wait, due=step + wait)
+
+
+def check_expansion(training: Training, expansion: Expansion | None) -> None:
+    """Raises InvalidInput where there is nothing that a network could grow for."""
+    if expansion is not None and training.loss == "distill":
+        raise InvalidInput(
+            "training.loss",
+            "a network that grows has more to learn than it says by itself, and loss distill has no other target; "
+            "use cross_entropy or mse, with targets in the dataset",
+        )
 
 
 def awake_at_first(coupling: Coupling, expansion: Expansion) -> Tensor:
@@ -151,7 +161,7 @@ def demand(
     What is not `awake` (G,) is there, read by zeros; nothing of the network moves.  `batches` of inputs, targets and
     dropout's numbers.
     """
-    silent = Network(copy.deepcopy(network.graph), network.coupling)
+    silent = Network(duplicate(network.graph), network.coupling)
     hibernate(silent, ~awake)
     runner, total = Sliced(silent, loss), torch.zeros(network.coupling.size, dtype=torch.float64)
     for x, y, noise in batches:

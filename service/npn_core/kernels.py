@@ -18,6 +18,7 @@ from .graph import (
     TRANSPOSED,
     IndexSelect,
     Shape,
+    makes_tensor,
     module_of,
     operator_name,
     source,
@@ -89,7 +90,7 @@ def _function(network: "Network", node: fx.Node) -> Kernel:
         return _attention(network, node)
     if name.startswith(("aten.linear", "aten.conv")):
         return _layer_function(target, node.meta["shape"], name.startswith("aten.linear"))
-    if "device" in node.kwargs:  # a constant, which the user's export placed on the CPU
+    if makes_tensor(node):  # a constant, which lies where the network does
         return lambda args, kwargs, one: target(*args, **{**kwargs, "device": network.device})
     return lambda args, kwargs, one: target(*args, **kwargs)
 

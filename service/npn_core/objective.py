@@ -35,7 +35,7 @@ class Objective:
             return F.cross_entropy(self.logits(outputs, target), target)
         output = outputs[self.output]
         error = F.mse_loss(output, target.view_as(output))
-        return error if self.kind == "mse" else error / target.var().clamp_min(1e-12)
+        return error if self.kind == "mse" else error / target.var(correction=0).clamp_min(1e-12)
 
     def logits(self, outputs: Outputs, labels: Tensor) -> Tensor:
         """The output with its classes along axis 1, where torch's losses expect them."""
@@ -130,5 +130,5 @@ def probe(outputs: Outputs, output: int, generator: torch.Generator) -> Tensor:
     """
     chosen = outputs[output]
     weights = torch.randn(chosen.shape, generator=generator).to(chosen.device)
-    scale = chosen.detach().std().clamp_min(1e-6) * math.sqrt(chosen.numel())
+    scale = chosen.detach().std(correction=0).clamp_min(1e-6) * math.sqrt(chosen.numel())
     return (chosen * weights).sum() / scale

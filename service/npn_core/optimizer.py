@@ -106,9 +106,16 @@ class SlicedOptimizer(ABC):
 
         return self._with(parameters, moment)
 
-    def kept(self, parameters: dict[str, Tensor]) -> Self:
-        """The optimizer of a network that has fewer `parameters`, each as it was."""
-        return self._with(parameters, lambda _, moment: moment)
+    def kept(self, parameters: dict[str, Tensor], names: Mapping[str, str]) -> Self:
+        """The optimizer of a network that has fewer `parameters`, each as it was.
+
+        `names` leads from every name that a tensor has in the old network to its first one there.
+        """
+        other = type(self)(parameters=parameters, weight_decay=self.weight_decay, steps=self.steps)
+        other.moments = {
+            kind: {name: own[names[name]] for name in parameters} for kind, own in self.moments.items()
+        }
+        return other
 
     def _with(self, parameters: dict[str, Tensor], moment: Callable[[str, Tensor], Tensor]) -> Self:
         other = type(self)(parameters=parameters, weight_decay=self.weight_decay, steps=self.steps)

@@ -42,6 +42,19 @@ def check(
     return (*warnings, STILL_WARNING) if is_still(*phi) else warnings
 
 
+def missed(
+    limits: Mapping[str, int], expected: Mapping[str, Tensor], phi: tuple[Tensor, Tensor]
+) -> tuple[str, ...]:
+    """Warnings of what stage 2 has not reached now that it is over; `expected` and `phi` as in `check`."""
+    warnings = tuple(
+        f"stage 2 ended with gates that cost {expected[kind].item():,.0f} {kind}, above max_{kind} {limit:,}: the "
+        "rest is cut by what units seem worth; more epochs or a larger gate_lr would leave the gates more time"
+        for kind, limit in limits.items()
+        if expected[kind].item() > (1 + TOLERANCE) * limit
+    )
+    return (*warnings, STILL_WARNING) if is_still(*phi) else warnings
+
+
 def hurry(multipliers: Multipliers, expected: Mapping[str, float], progress: float) -> Iterator[str]:
     """Double the gain of every limit that would be missed; a warning for each that is doubled the first time."""
     for kind, limit in multipliers.limits.items():

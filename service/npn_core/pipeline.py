@@ -1,6 +1,5 @@
 """`plan()` and `compress()`: the whole story on one page."""
 
-import copy
 import math
 import time
 from collections.abc import Callable, Generator
@@ -12,14 +11,15 @@ from .branches import check_branches
 from .budget import check_feasible
 from .checkpoint import resumed
 from .config import Budget, Expansion, Model, Training
-from .copies import on_device
+from .copies import duplicate, on_device
 from .cost import CostModel, cost_model
 from .course import Course
 from .data import Data, inspect_dataset, load_dataset
 from .device import full_precision
 from .gated import Network, is_normed
-from .growth import awake_at_first
+from .growth import awake_at_first, check_expansion
 from .job import CompressJob, Outcome
+from .keeper import Keeper
 from .precision import with_precision
 from .prepare import Prepared, prepare
 from .progress import Cost, DatasetInfo, GroupPlan, Plan, Progress, Stage
@@ -27,7 +27,7 @@ from .proof import architecture_of, measured, report_of
 from .search import check_searchable, search
 from .state import Trained
 from .surgery import write_back
-from .train import Keeper, Trainer
+from .train import Trainer
 from .weights import check_units
 
 SPARSE = (
@@ -120,6 +120,7 @@ def _check(budget: Budget, training: Training, expansion: Expansion | None) -> N
     check_searchable(budget, training, expansion)
     check_units(budget, training, expansion)
     check_branches(training, expansion)
+    check_expansion(training, expansion)
 
 
 def _train(
@@ -136,7 +137,7 @@ def _train(
     searched = job.budget.max_accuracy_drop_points is not None
 
     def fresh(budget: Budget, keeper: Keeper | None) -> Trainer:
-        own = Network(copy.deepcopy(network.graph), network.coupling) if searched else network
+        own = Network(duplicate(network.graph), network.coupling) if searched else network
         return Trainer(
             network=own,
             costs=costs,
@@ -160,10 +161,12 @@ def _train(
 def _warnings(
     prepared: Prepared, dense: Cost, budget: Budget, training: Training, expansion: Expansion | None
 ) -> tuple[str, ...]:
+    removes = [kind for kind, limit in budget.limits.items() if limit < getattr(dense, kind)]
+    searches = budget.max_accuracy_drop_points is not None
     warnings = [
         f"max_{kind} is {limit:,} and the dense network has {getattr(dense, kind):,}: nothing will be removed"
         for kind, limit in budget.limits.items()
-        if limit >= getattr(dense, kind) and expansion is None
+        if not (removes or searches or expansion is not None)
     ]
     course = Course.of(
         training,

@@ -1,6 +1,5 @@
 """The proof: what the dense and the compact network were found to be, counted, compared and timed."""
 
-import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from .artifact import Exported
 from .catalogue import resolve_params
 from .config import CatalogueModel
+from .copies import duplicate
 from .data import Batch, Data, load_test
 from .device import name_of
 from .difference import Difference
@@ -24,7 +24,7 @@ from .recount import count
 from .report import ArchitectureDocument, Hardening, KeptUnits, Report, SparseWeight, Versions
 from .state import Trained
 from .step import gated_outputs
-from .surgery import compact
+from .surgery import compact, without_gates
 from .units import Kind
 from .widths import layer_widths
 
@@ -33,8 +33,9 @@ PROOF_SAMPLES = 1000
 
 def measured(job: CompressJob, prepared: Prepared, data: Data, trained: Trained) -> tuple[Metric, ...]:
     """What the network said as it came, dense and compact; the one place that reads the test split."""
-    network = Network(copy.deepcopy(trained.dense.graph), trained.dense.coupling)
-    network.graph.load_state_dict(trained.state.dense)
+    dense = Network(duplicate(trained.dense.graph), trained.dense.coupling)
+    dense.graph.load_state_dict(trained.state.dense)
+    compacted = Network(trained.compact, without_gates(trained.compact))
     test = load_test(
         job.dataset,
         layout=job.layout,
@@ -45,16 +46,15 @@ def measured(job: CompressJob, prepared: Prepared, data: Data, trained: Trained)
     )
     objective, own_teacher = prepared.objective, prepared.objective.kind == "distill"
 
-    def answers(compacted: bool, batches: Iterator[Batch]) -> Iterator[tuple[Outputs, Any]]:
+    def answers(network: Network, batches: Iterator[Batch]) -> Iterator[tuple[Outputs, Any]]:
         for batch in batches:
-            dense = network.evaluate(batch.x) if own_teacher or not compacted else ()
-            outputs = _outputs(trained.compact, batch.x) if compacted else dense
-            yield outputs, dense[objective.output] if own_teacher else batch.y
+            y = dense.evaluate(batch.x)[objective.output] if own_teacher else batch.y
+            yield network.evaluate(batch.x), y
 
     found = [named("received", trained.state.received)] if trained.state.received else []
-    for name, compacted in (("dense", False), ("compact", True)):
+    for name, network in (("dense", dense), ("compact", compacted)):
         for split, batches in (("validation", data.validation_batches()), ("test", test.batches())):
-            found.append(named(f"{name}_{split}", objective.measure(answers(compacted, batches))))
+            found.append(named(f"{name}_{split}", objective.measure(answers(network, batches))))
     return tuple(metric for metrics in found for metric in metrics)
 
 
@@ -74,9 +74,10 @@ def report_of(
     `trained` is on the CPU; `ready` are the seconds until training began, `warnings` the plan's.
     """
     network, weights = trained.full, prepared.coupling.weights
-    x = data.samples(min(PROOF_SAMPLES, len(data.validation)))
-    gated = gated_outputs(network, x, trained.active)
-    difference = Difference.of(gated, _outputs(trained.compact, x))
+    difference = Difference.worst(
+        Difference.of(gated_outputs(network, x, trained.active), _outputs(trained.compact, x))
+        for x in data.first(PROOF_SAMPLES)
+    )
     whole = compact(trained.dense, trained.whole, data.info.inputs)
     return Report(
         budget=job.budget,

@@ -1,5 +1,7 @@
 """What the budget does to the gates: what a unit costs, where phi begins, and which way the multipliers pull it."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -75,5 +77,7 @@ def pull(
     pi = pi.detach().requires_grad_() if natural else pi
     expected = expected_costs(costs, pi, budget)
     multipliers.update({kind: cost.item() for kind, cost in expected.items()}, progress, dt)
+    if not natural and (k == 0 or math.isinf(k)):  # where phi has no gradient
+        return torch.zeros_like(gates.phi)
     total = torch.stack([multipliers.value[kind] * cost.log() for kind, cost in expected.items()]).sum()
     return torch.autograd.grad(total, pi if natural else phi)[0]

@@ -16,10 +16,11 @@ from pathlib import Path
 from . import checkpoint
 from .config import Budget, Expansion, Training
 from .errors import AccuracyNotMet, CheckpointRefused, InvalidInput
+from .keeper import Keeper
 from .progress import Cost, Metric, Progress, Stage, Trial
 from .state import Trained
 from .strict_json import from_json, to_json
-from .train import Keeper, Trainer
+from .train import Trainer
 
 CLOSE = 0.9  # the next smaller size tried has at least this share of the one returned
 STEP = 8.0  # from one size to the next, while none has failed
@@ -67,7 +68,9 @@ class Search:
 
     def _next(self) -> int | None:
         high = self.largest if self.best is None else self.best.cost
-        low = max((one.cost for one in self.trials if not one.passed and one.cost < high), default=None)
+        failed = (one for one in self.trials if not one.passed and one.cost < high)
+        # where sizes are coarse no network lies between what a limit gave and the limit
+        low = max((min(one.limit, high - 1) for one in failed), default=None)
         if len(self.trials) >= MAX_TRIALS:
             return None
         if low is None:  # none has failed yet, or the largest has
@@ -77,7 +80,7 @@ class Search:
 
 def _step(cost: int, smallest: int) -> int:
     """The next size to try, while none has failed."""
-    return max(smallest, round(cost / STEP))
+    return max(1, smallest, round(cost / STEP))
 
 
 @dataclass(kw_only=True, slots=True)

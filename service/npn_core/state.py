@@ -116,7 +116,9 @@ class LoopState:
 
     def drop(self, branches: tuple[str, ...], before: Network, now: Network) -> None:
         """Follow the network from what it was `before` into what it is `now` that `branches` have left."""
-        self.follow(self.optimizer.kept(now.parameters), units_of(before.coupling, now.coupling))
+        self.follow(
+            self.optimizer.kept(now.parameters, before.names), units_of(before.coupling, now.coupling)
+        )
         self.dropped = branches
 
     def follow(self, optimizer: SlicedOptimizer, origin: Tensor) -> None:

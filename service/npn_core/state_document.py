@@ -166,7 +166,8 @@ def set_numbers(trainer: Trainer, document: Document) -> None:
     state.warnings, state.history = document.warnings, list(document.history)
     state.share, state.seconds, state.resumed = document.share, document.seconds, document.resumed + 1
     state.pulse = document.pulse
-    if document.versions != Versions.current(name_of(trainer.full.device)):
+    here = Versions.current(name_of(trainer.full.device)), trainer.training.precision
+    if (document.versions, document.training.precision) != here:
         state.warnings += ("training went on with another version or processor: not bit for bit",)
     state.optimizer.steps = document.optimizer_steps
     state.gate_adam.steps, state.gate_adam.second = document.gate_steps, document.gate_second

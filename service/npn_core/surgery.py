@@ -1,13 +1,12 @@
 """From a hard mask to a smaller module, and the way back for its weights."""
 
-import copy
 import operator
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, fx, nn
 
-from .copies import on_device
+from .copies import duplicate, on_device
 from .device import CPU
 from .gated import Network
 from .graph import CONVOLUTIONS, TRANSPOSED, Dim, IndexSelect, annotate, source, tensor_names
@@ -22,7 +21,7 @@ def compact(network: Network, active: Active, inputs: tuple[InputInfo, ...]) -> 
     Computes what the gated network computes under `active`; sizes in reshapes and the like follow.  Where single
     features are gone, an index_select picks the ones that stay; where single weights are gone, they are 0.
     """
-    graph = on_device(copy.deepcopy(network.graph), CPU)
+    graph = on_device(duplicate(network.graph), CPU)
     resize_tensors(graph, network, active)
     _close_weights(graph, network.coupling, active)
     follow_sizes(graph, network.coupling, active)

@@ -5,14 +5,12 @@ together while multipliers drive the expected cost to the budget; then the gates
 exactly, and stage 3 fine-tunes the compact network on what the dense one says.
 """
 
-import copy
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -20,6 +18,7 @@ from torch import Tensor
 from .branches import thin_branches
 from .budget import expected_costs, harden
 from .config import Budget, Expansion, Training
+from .copies import duplicate
 from .cost import CostModel, cost_model
 from .course import Course
 from .data import Batch, Data, steps_per_epoch
@@ -28,13 +27,14 @@ from .errors import Stopped, TrainingDiverged
 from .estimators import ESTIMATORS
 from .gated import Network, Noise
 from .growth import GROWN_BY, asked, awake_at_first, demand, hibernate, is_grown, lacking, wake
+from .keeper import Keeper
 from .masks import chosen
 from .objective import Objective, Outputs, chance_warning, probe
-from .pace import check, is_due
 from .progress import Metric, Progress, Stage
-from .pull import first_gates, first_phi, prices, pull
+from .pull import first_gates
 from .saliency import Saliency, gate_gradients
 from .state import Hardening, LoopState, Trained
+from .steering import arrival, move
 from .step import Evaluation, GateStep, Sliced, gate_step
 from .surgery import without_gates
 from .telling import groups_of, progress_of
@@ -45,17 +45,8 @@ from .widening import widen
 REPORT_SECONDS = 0.5
 REFRESH_BATCHES = 50
 DEMAND_BATCHES = 4
+VALUE_BATCHES = 16
 STAGES: Final = (Stage.PREPARE, Stage.DENSE, Stage.PLASTIC, Stage.FINE_TUNE)
-
-
-class Keeper(Protocol):
-    """Who keeps the loop's checkpoints (`checkpoint.write`)."""
-
-    def due(self) -> bool:
-        """Whether one is wanted now: asked before every step."""
-
-    def keep(self, trainer: "Trainer", beside: Callable[[Path], None] | None = None) -> None:
-        """Write one, before the loop goes on and changes what it holds; `beside` adds files to its folder."""
 
 
 class Trainer:
@@ -184,7 +175,9 @@ class Trainer:
         if self.teacher is None or not (self.is_pupil or self.objective.kind == "distill"):
             return batch.y
         answer = self.teacher.answer(batch)
-        return (answer, batch.y) if self.is_pupil else answer
+        if not self.is_pupil:
+            return answer
+        return answer, None if self.objective.kind == "distill" else batch.y
 
     @property
     def is_pupil(self) -> bool:
@@ -212,10 +205,11 @@ class Trainer:
     def dense_step(self, batch: Batch, progress: float) -> Evaluation:
         """An ordinary step of what is awake; where it is its own teacher it only values its units."""
         network, state = self.network, self.state
-        evaluation = self.runner.differentiate(batch.x, self.target(batch), self.active, self.noise())
+        learns, task = self.objective.kind != "distill", (batch.x, self.target(batch), self.active)
+        evaluation = self.runner.differentiate(*task, self.noise(), update_stats=learns)
         if state.epoch == self.schedule.dense - 1:
             state.saliency.add(gate_gradients(network, self.active, evaluation.updates))
-        if self.objective.kind != "distill":
+        if learns:
             state.optimizer.step(evaluation.updates, self.lr * self.rates.dense(progress))
         return evaluation
 
@@ -273,19 +267,30 @@ class Trainer:
     def open_gates(self) -> None:
         """The dense network becomes the teacher of stage 3; phi begins at what stage 1 has learned."""
         state = self.state
+        if self.expansion is not None:
+            hibernate(self.full, ~state.gates.awake)  # what has not trained is no part of the dense network
         state.dense = {name: tensor.clone() for name, tensor in self.full.graph.state_dict().items()}
         if self.schedule.dense > 0 or self.trained:
             state.share = share_of(self.training, self.rates, trained=self.trained, metrics=state.metrics)
         if state.share > 0 and self.teacher is None:
             self.teacher = self.make_teacher()
         state.candidates = state.gates.awake.clone()
+        if not state.saliency.batches:
+            self.value_units()
         if self.training.mask == "learned":
             state.gates = first_gates(state.saliency, state.gates, self.costs, self.budget)
             self.active = self.full.active(state.gates.awake)
 
+    def value_units(self) -> None:
+        """What the units are worth, where no stage 1 has told: by a few batches, without a step."""
+        for batch in islice(self.batches(), VALUE_BATCHES):
+            task = batch.x, self.target(batch), self.active, self.noise()
+            found = self.runner.differentiate(*task, update_stats=False)
+            self.state.saliency.add(gate_gradients(self.network, self.active, found.updates))
+
     def make_teacher(self, *, asked: bool = True) -> Teacher:
         """A copy of the dense network as it is, which later steps do not change; `asked` as in Teacher."""
-        frozen = Network(copy.deepcopy(self.full.graph), without_gates(self.full.graph))
+        frozen = Network(duplicate(self.full.graph), without_gates(self.full.graph))
         return Teacher(frozen, self.objective, self.data, self.training.augment, asked=asked)
 
     def plastic_step(self, batch: Batch, progress: float) -> Evaluation:
@@ -296,7 +301,7 @@ class Trainer:
         result = self.sampled_step(batch, looks=looks)
         state.optimizer.step(result.evaluation.updates, self.lr * self.rates.plastic)
         if result.gradient is not None:
-            self.move_gates(result.gradient, progress)
+            self.warn(move(state, self.costs, self.budget, self.course, result.gradient, progress))
         return result.evaluation
 
     def sampled_step(self, batch: Batch, *, looks: bool = True) -> GateStep:
@@ -307,23 +312,6 @@ class Trainer:
         draw, noise = (state.gates, state.k, estimator, pair, u), self.noise()
         return gate_step(self.runner, *draw, noise, looks=looks, awake=self.active)
 
-    def move_gates(self, gradient: Tensor, progress: float) -> None:
-        """phi follows the loss's `gradient` (G,) and the multipliers' pull; what they come to is looked at at times."""
-        state, gates, costs, budget = self.state, self.state.gates, self.costs, self.budget
-        dt = self.estimator.every / state.meter.ahead[Stage.PLASTIC]
-        natural, lr = self.estimator.natural, self.estimator.every * self.training.gate_lr
-        lr *= self.schedule.natural_rate(state.k) if natural else 1.0
-        pulled = pull(costs, budget, state.multipliers, gates, state.k, progress, dt, natural=natural)
-        price = prices(costs, budget, gates.probabilities(state.k))
-        state.estimates.add(gradient)
-        state.gate_adam.step(gates.phi, gradient, pulled, price, gates.awake, lr)
-        if is_due(progress, dt):
-            expected = expected_costs(costs, gates.probabilities(state.k), budget)
-            first = first_phi(state.saliency, gates, costs, budget)
-            new = check(state.multipliers, expected, progress, (first, gates.phi))
-            new = tuple(warning for warning in new if warning not in state.warnings)
-            self.news, state.warnings = self.news + new, state.warnings + new
-
     # ---------------------------------------------------------------------------------- stage 3
 
     def harden(self) -> None:
@@ -331,6 +319,8 @@ class Trainer:
         state, training = self.state, self.training
         groups = groups_of(state, self.costs)
         expected = expected_costs(self.costs, state.gates.probabilities(state.k), self.budget)
+        if training.mask == "learned" and Stage.PLASTIC in state.meter.done:
+            self.warn(arrival(state, self.costs, self.budget, expected))
         best = chosen(training.mask, self.full, state, self.costs, self.budget)
         before = self.costs.count(best[0])
         branches, rest = thin_branches(self.full, best, self.budget, training, self.data.info.inputs)
@@ -388,6 +378,11 @@ class Trainer:
         network = self.network
         active = network.active(self.state.mask) if self.state.hardening is None else network.everything
         return validate(network, active, self.data, self.objective, self.teacher)
+
+    def warn(self, warnings: tuple[str, ...]) -> None:
+        """Keep those that are new for the report, and for the progress that is told next."""
+        new = tuple(warning for warning in warnings if warning not in self.state.warnings)
+        self.news, self.state.warnings = self.news + new, self.state.warnings + new
 
     def told(self, progress: Progress) -> Progress:
         """With the warnings that nothing has told yet; the history is without, for it must not follow the clock."""

@@ -6,7 +6,6 @@ splitting units; here there is nothing to split).  Their weights are drawn as a 
 those that read them are 0, so that even awake they change no output until they have learned something.
 """
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Generator, Tensor
 
-from .copies import on_device
+from .copies import duplicate, on_device
 from .coupling import find_groups
 from .device import CPU
 from .gated import Network
@@ -117,7 +116,7 @@ def widen(
 ) -> Wider:
     """A copy of the network with `more` units in the named groups: the same outputs while they sleep, or always."""
     layout = Layout.of(network.coupling, more)
-    graph = on_device(copy.deepcopy(network.graph), CPU)
+    graph = on_device(duplicate(network.graph), CPU)
     resize_tensors(graph, network, layout)
     for node in graph.graph.nodes:
         if node.name in network.coupling.selects:
@@ -138,7 +137,7 @@ def widen(
 
 def _initialise(wider: Network, old: Coupling, layout: Layout, generator: Generator, *, quiet: bool) -> None:
     """Where copies are made and read, what a new network would have there; 0 where they are read, if `quiet`."""
-    fresh = copy.deepcopy(wider.graph)
+    fresh = duplicate(wider.graph)
     reinitialise(fresh, int(torch.randint(2**62, (), generator=generator)))
     drawn = fresh.state_dict()
     with torch.no_grad():

@@ -122,10 +122,19 @@ class Data:
         """The validation split in order, `chunk` at a time."""
         return _in_order(self.validation, self.preprocessing, self.info, chunk, self.device)
 
+    def first(self, number: int) -> Iterator[tuple[Tensor, ...]]:
+        """The inputs of the first `number` validation samples, or of all, on the CPU; a chunk at a time."""
+        left = number
+        for batch in self.validation_batches(number):
+            if left <= 0:
+                return
+            yield tuple(x[:left].to(CPU) for x in batch.x)
+            left -= len(batch)
+
     def samples(self, number: int) -> tuple[Tensor, ...]:
         """`number` validation samples of each input, on the CPU; repeated where there are fewer."""
-        batch = next(iter(self.validation_batches(number))).to(CPU)
-        return tuple(x[torch.arange(number) % len(batch)].contiguous() for x in batch.x)
+        found = [torch.cat(chunks) for chunks in zip(*self.first(number), strict=True)]
+        return tuple(x[torch.arange(number) % len(x)].contiguous() for x in found)
 
     def _standardised(self, standardise: Standardiser) -> tuple[Tensor, ...] | None:
         """The stored samples standardised, the first time and then kept; None where that takes too much."""

@@ -67,9 +67,13 @@ def _tensors(program: ExportedProgram) -> Iterator[tuple[str, Tensor]]:
 
 
 def _parameter(tensor: Tensor) -> nn.Parameter:
-    if isinstance(tensor, nn.Parameter):
+    """In the order of its axes, which is what gradients and moments have: optimizers walk the memory."""
+    if not isinstance(tensor, nn.Parameter):
+        learns = tensor.is_floating_point() or tensor.is_complex()
+        return nn.Parameter(tensor.contiguous(), requires_grad=learns)
+    if tensor.is_contiguous():
         return tensor
-    return nn.Parameter(tensor, requires_grad=tensor.is_floating_point() or tensor.is_complex())
+    return nn.Parameter(tensor.detach().contiguous(), requires_grad=tensor.requires_grad)
 
 
 def _identity(tensor: Tensor) -> tuple[object, ...]:

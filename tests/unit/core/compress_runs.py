@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from npn_core.job import CompressJob, Outcome
+from npn_core.keeper import Keeper
 from npn_core.pipeline import compress
 from npn_core.progress import Progress
 from npn_core.report import ArchitectureDocument, Report, read_document
-from npn_core.train import Keeper
 
 
 def run(

@@ -8,7 +8,7 @@ import torch
 from compress_runs import architecture_of, loaded_outputs, metrics_of, report_of, run
 from own_jobs import Pictures, Residual, accuracy_of, job_of, pictures, seeded
 from small_networks import infos, network, unit_name
-from torch import Tensor
+from torch import Tensor, nn
 
 from npn_core import recount
 from npn_core.branches import check_branches, find_branches, thin_branches, without
@@ -19,6 +19,7 @@ from npn_core.errors import InvalidInput
 from npn_core.gated import Network
 from npn_core.groups import units_of
 from npn_core.job import CompressJob
+from npn_core.optimizer import SlicedSgd
 
 SHAPE = (1, 6, 6)
 INPUTS = infos(SHAPE)
@@ -50,6 +51,47 @@ def test_a_branch_adds_to_what_it_reads() -> None:
         ("conv3", ["conv3"]),
     ]
     assert not find_branches(network(seeded(Pictures), SHAPE))
+
+
+class Pinned(nn.Module):
+    """A stream whose channels stay because the first branch normalises over them, and a second, tied branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Linear(16, 12), nn.LayerNorm(12)
+        self.a, self.b = nn.Linear(12, 8), nn.Linear(8, 12)
+        self.c, self.d, self.head = nn.Linear(12, 8), nn.Linear(8, 12), nn.Linear(12, 4)
+        self.d.bias = self.b.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 16) -> (N, 4)."""
+        x = self.stem(x)
+        x = x + self.b(torch.relu(self.a(self.norm(x))))
+        x = x + self.d(torch.relu(self.c(x)))
+        return self.head(x)
+
+
+def test_a_branch_that_holds_the_stream_stays() -> None:
+    """Without it the stream's channels would be units that have no gates; the other branch may leave."""
+    net = network(seeded(Pinned), (16,))
+    assert {branch.name for branch in find_branches(net)} == {"a", "c"}
+    names, rest = thin_branches(
+        net, scored(net, a=2, c=1), Budget(max_params=400), Training(thinnest_branch=1.0), infos((16,))
+    )
+    assert names == ("c",)
+    assert {branch.name for branch in find_branches(rest)} == {"a"}
+
+
+def test_moments_of_a_tied_weight_outlive_its_first_name() -> None:
+    """A tensor is called by the first layer that has it, and that layer may leave."""
+    net = network(seeded(Pinned), (16,))
+    rest = without(net, ["a"], infos((16,)))
+    optimizer = SlicedSgd(parameters=net.parameters, weight_decay=0.0)
+    for name, moment in optimizer.moments["momentum"].items():
+        moment.fill_(len(name))
+    kept = optimizer.kept(rest.parameters, net.names)
+    for name, moment in kept.moments["momentum"].items():
+        assert torch.equal(moment, optimizer.moments["momentum"][net.names[name]])
 
 
 @pytest.mark.parametrize(

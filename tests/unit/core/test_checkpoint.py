@@ -388,6 +388,17 @@ def test_another_version_goes_on_and_says_so(one: Undisturbed, tmp_path: Path) -
     assert any("not bit for bit" in warning for warning in report.warnings)
 
 
+def test_another_precision_goes_on_and_says_so(one: Undisturbed, tmp_path: Path) -> None:
+    """What "auto" came to on the processor where the job began may be another on the one where it goes on."""
+    change: Change = lambda document, _: document["training"].update(precision="bfloat16")  # noqa: E731
+    folder = damaged(one.kept[3, 0], tmp_path / "other", change)
+    job = replace(one.job, output=tmp_path / "out", checkpoint=folder)
+    run(job)
+    report = report_of(job)
+    assert (report.resumed, report.training.precision) == (1, "float32")
+    assert any("not bit for bit" in warning for warning in report.warnings)
+
+
 def test_checkpoints_hold_no_pickle(one: Undisturbed) -> None:
     """JSON and safetensors, and nothing else in the folder."""
     for folder in one.kept.values():

@@ -121,6 +121,17 @@ def test_in_order() -> None:
     assert chunks[0].y is not None
 
 
+def test_samples_are_different_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few fit into a chunk, as many as there are; then they are repeated."""
+    monkeypatch.setattr("npn_core.data.splits.CHUNK_BYTES", 4 * 3 * 4 * 5 * 4)  # four images
+    data = images(10)
+    every = torch.cat([chunk.x[0] for chunk in data.validation_batches()])
+    assert [len(x) for (x,) in data.first(9)] == [4, 4, 1]
+    assert [len(x) for (x,) in data.first(1_000)] == [4, 4, 2]
+    assert torch.equal(data.samples(9)[0], every[:9])
+    assert torch.equal(data.samples(13)[0], every[torch.arange(13) % 10])
+
+
 def test_several_inputs_and_no_target() -> None:
     """Every input of a sample goes together; token ids stay integers, and without targets y is None."""
     n = 12

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from compress_runs import report_of, run, write_model
-from own_jobs import Pictures, PicturesAndValues, Regressor, job_of, pictures, seeded, values
+from own_jobs import Pictures, PicturesAndValues, Regressor, Scaled, job_of, pictures, seeded, values
 from pretend_device import pretend_device
 from test_pipeline import write_digits
 from torch import nn
@@ -90,7 +90,13 @@ def own_teacher(tmp_path: Path) -> CompressJob:
     return replace(job, training=replace(job.training, loss="distill"))
 
 
-@pytest.mark.parametrize("job", [crops, dropout, features, grows, two_inputs, own_teacher])
+def makes_tensors(tmp_path: Path) -> CompressJob:
+    """A network that makes a tensor itself."""
+    job = job_of(tmp_path, seeded(Scaled), [(6,)], values)
+    return replace(job, training=replace(job.training, loss="mse"))
+
+
+@pytest.mark.parametrize("job", [crops, dropout, features, grows, two_inputs, own_teacher, makes_tensors])
 def test_a_job_elsewhere_ends_with_the_same_network(job: Job, tmp_path: Path) -> None:
     """Bit by bit, where the device computes as the CPU does."""
     here = job(tmp_path)

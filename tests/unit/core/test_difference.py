@@ -26,6 +26,13 @@ def test_equal_outputs_differ_by_nothing() -> None:
     assert Difference.of(outputs, outputs) == Difference(largest=0.0, relative=0.0)
 
 
+def test_the_worst_of_several() -> None:
+    """Each number for itself; NaN stays."""
+    several = [Difference(largest=3.0, relative=0.1), Difference(largest=2.0, relative=0.4)]
+    assert Difference.worst(several) == Difference(largest=3.0, relative=0.4)
+    assert math.isnan(Difference.worst([*several, Difference(largest=math.nan, relative=0.0)]).largest)
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_nan_is_never_hidden(order: int) -> None:
     """NaN on one side alone is NaN, whichever output it is in."""

@@ -233,6 +233,17 @@ def test_a_network_that_starts_too_large_shrinks(digits: Path, tmp_path: Path) -
     assert 1_350 <= outcome.compact.params <= 1_500
 
 
+def test_what_hibernates_is_no_part_of_the_dense_network(digits: Path, tmp_path: Path) -> None:
+    """The teacher, and what the report calls dense, is what stage 1 trained, and not what it left as it was drawn."""
+    job = expansion_job(digits, tmp_path, hidden="200,100", fc1=3, fc2=3)
+    _, said = run(job)
+    last = [one for one in said if one.stage is Stage.DENSE and one.metrics][-1]
+    assert sum(group.active for group in last.groups) < 364
+    dense = {metric.name: metric.value for metric in report_of(job).metrics}
+    for metric in last.metrics:
+        assert dense[f"dense_{metric.name}"] == pytest.approx(metric.value, rel=1e-5)
+
+
 def test_a_plan_names_the_groups(digits: Path, tmp_path: Path) -> None:
     """Before training: an unknown group is refused with those that there are."""
     job = expansion_job(digits, tmp_path, fc7=1)

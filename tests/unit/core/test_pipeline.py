@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from compress_runs import architecture_of, report_of, run
+from compress_runs import architecture_of, metrics_of, report_of, run
 from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 
@@ -166,6 +166,49 @@ def test_progress_tells_the_story(job: CompressJob) -> None:
     assert loop[-1].time_left == pytest.approx(0, abs=1e-6)
     assert all(math.isinf(p.k) == (p.stage is not Stage.PLASTIC) for p in loop)
     assert all(0 <= group.active <= group.size for p in loop for group in p.groups)
+
+
+def test_a_stage_2_without_time_is_told_of(job: CompressJob) -> None:
+    """Three steps, at none of which a gate moves: the mask is repair's, and the job says so."""
+    training = replace(TRAINING, epochs=10, batch_size=2_000)
+    _, said = run(replace(job, training=training, budget=Budget(max_params=1_000)))
+    told = " ".join(progress.warning for progress in said)
+    assert "stage 2 ended with gates that cost" in told
+    assert told.count(STILL_WARNING) == 1
+    assert all(
+        part in " ".join(report_of(job).warnings) for part in ("above max_params 1,000", STILL_WARNING)
+    )
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+@pytest.mark.parametrize("units", ["coupled", "weights"])
+def test_without_a_stage_1_units_are_valued_all_the_same(job: CompressJob, epochs: int, units: str) -> None:
+    """By the gradients of a few batches: no layer is emptied because its units come last."""
+    job = replace(
+        job, training=replace(TRAINING, epochs=epochs, units=units), budget=Budget(max_params=4_000)
+    )
+    run(job)
+    architecture = architecture_of(job)
+    kept = [len(group.kept) / group.size for group in architecture.groups]
+    kept += [one.kept / math.prod(one.shape) for one in architecture.sparse]
+    assert all(share > 0.02 for share in kept)
+    assert metrics_of(job)["compact_validation_accuracy"] > 0.2
+
+
+@pytest.mark.parametrize("k", [0.0, math.inf])
+def test_gates_that_have_no_gradient_stay(job: CompressJob, k: float) -> None:
+    """At k = 0 and at inf phi has no influence or no gradient, with estimators of evaluations, too."""
+    training = replace(TRAINING, epochs=4, estimator="disarm", k=KSchedule(start=k, end=k))
+    outcome, _ = run(replace(job, training=training))
+    assert outcome.compact.params <= 3_000
+
+
+def test_a_limit_may_be_as_large_as_a_number_can_be(job: CompressJob) -> None:
+    """Beside one that counts: nothing overflows, and nothing says that all will stay."""
+    budget = Budget(max_params=3_000, max_bytes=2**63 - 1)
+    outcome, _ = run(replace(job, budget=budget, training=replace(TRAINING, epochs=4)))
+    assert outcome.compact.params <= 3_000
+    assert not any("nothing will be removed" in one for one in report_of(job).warnings)
 
 
 @pytest.mark.parametrize(("gate_lr", "is_told"), [(0.02, False), (1e-6, True)])

@@ -4,11 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from compress_runs import architecture_of, report_of, run
+from compress_runs import architecture_of, report_of, run, write_model
+from own_jobs import seeded
 from test_pipeline import write_digits
+from torch import nn
 
 from npn_core import checkpoint, state_document
-from npn_core.config import Budget, CatalogueModel, Training
+from npn_core.config import Budget, CatalogueModel, ModelFile, Preprocessing, Training
 from npn_core.errors import AccuracyNotMet, InvalidInput
 from npn_core.job import CompressJob
 from npn_core.progress import Cost, Stage, Trial
@@ -51,6 +53,20 @@ def test_the_smallest_network_may_do() -> None:
     found = tried(Search.of(Budget(max_accuracy_drop_points=1), DENSE, SMALLEST), 1)
     assert found.best is not None
     assert found.best.cost == SMALLEST.params
+
+
+@pytest.mark.parametrize("needed", [16, 48, 80, 112])
+def test_coarse_sizes_are_all_in_reach(needed: int) -> None:
+    """Where layers come in steps, a limit gives far less than it allows: what lies above is tried all the same."""
+    dense, smallest = Cost(params=128, macs=128, bytes=512), Cost(params=16, macs=16, bytes=64)
+    found = Search.of(Budget(max_accuracy_drop_points=1), dense, smallest)
+    while found.limit is not None:
+        cost = found.limit // 16 * 16
+        passed = cost >= needed
+        trial = Trial(kind="params", limit=found.limit, cost=cost, accuracy=1, low=0, high=1, passed=passed)
+        found = found.after(trial)
+    assert found.best is not None
+    assert found.best.cost == needed
 
 
 def test_a_limit_bounds_the_search() -> None:
@@ -105,6 +121,19 @@ def test_a_job_finds_the_smallest_that_keeps_its_accuracy(tmp_path: Path) -> Non
     assert [one.step for one in said if one.steps] == sorted(one.step for one in said if one.steps)
     assert said[-1].trials == () or said[-1].stage is Stage.EXPORT
     assert not job.output.with_name("out.search").exists()
+
+
+@pytest.mark.parametrize("limit", [None, 3_000])
+def test_a_trained_network_is_searched(limit: int | None, tmp_path: Path) -> None:
+    """Every trial begins at the same dense network, whatever its limit, and has all of its stage 2."""
+    digits = search_job(tmp_path)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 40), nn.ReLU(), nn.Linear(40, 10))
+    model = ModelFile(path=write_model(tmp_path / "model.pt2", seeded(lambda: module), (1, 8, 8)))
+    training = replace(digits.training, epochs=12, preprocessing=Preprocessing(mode="none"))
+    budget = Budget(max_params=limit, max_accuracy_drop_points=100.0 if limit else 1.0)
+    _, said = run(replace(digits, model=model, training=training, budget=budget))
+    gates = [one.k for one in said if one.stage is Stage.PLASTIC and one.k > 35]
+    assert len(gates) >= len(report_of(digits).trials) > 1
 
 
 class Once:

@@ -7,10 +7,24 @@ import numpy as np
 import pytest
 import torch
 from compress_runs import architecture_of, loaded_outputs, metrics_of, report_of, run
-from own_jobs import TEST, TRAINING, Normed, PicturesAndValues, TwoHeads, job_of, pictures, seeded, values
+from own_jobs import (
+    TEST,
+    TRAINING,
+    Normed,
+    Pictures,
+    PicturesAndValues,
+    Regressor,
+    Scaled,
+    TwoHeads,
+    job_of,
+    pictures,
+    seeded,
+    values,
+)
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from npn_core.config import Budget, Preprocessing
+from npn_core.config import Budget, Expansion, Preprocessing
 from npn_core.data import inspect_dataset
 from npn_core.errors import InvalidInput
 from npn_core.pipeline import plan
@@ -94,3 +108,81 @@ def test_a_network_without_units_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="normalises over it") as refused:
         plan(job.model, inspect_dataset(job.dataset), job.budget, replace(TRAINING, from_scratch=True))
     assert refused.value.reason == "MODEL_NOT_PRUNABLE"
+
+
+def test_what_a_network_does_not_store_is_not_stored(tmp_path: Path) -> None:
+    """A buffer that is not persistent and a constant shrink with their units, and count for nothing."""
+    job = job_of(tmp_path, seeded(Scaled), [(6,)], values)
+    job = replace(job, training=replace(TRAINING, loss="mse"), budget=Budget(max_bytes=1_000))
+    outcome, _ = run(job)
+    stored = load_file(job.output / "model.safetensors")
+    assert stored.keys() == seeded(Scaled).state_dict().keys()
+    assert outcome.compact.bytes == sum(tensor.nbytes for tensor in stored.values()) <= 1_000
+    assert report_of(job).relative_difference <= 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:No complete tensor found")  # torch.export.save of such weights
+def test_the_order_of_weights_in_memory_changes_nothing(tmp_path: Path) -> None:
+    """A network that was exported with channels innermost trains as the same one without."""
+    written = []
+    for name, form in (("first", torch.contiguous_format), ("last", torch.channels_last)):
+        (tmp_path / name).mkdir()
+        module = seeded(Pictures).to(memory_format=form)  # type: ignore[call-overload]
+        job = job_of(tmp_path / name, module, [(1, 6, 6)], pictures)
+        run(replace(job, training=replace(TRAINING, preprocessing=Preprocessing(mode="none"))))
+        written.append((job.output / "model.safetensors").read_bytes())
+    assert written[0] == written[1]
+
+
+def normed_regressor() -> nn.Module:
+    """A regressor whose BatchNorm has seen other data than the dataset's."""
+    module = nn.Sequential(nn.Linear(6, 24), nn.BatchNorm1d(24), nn.Tanh(), nn.Linear(24, 2))
+    module.train()
+    for seed in range(30):
+        module(2 + torch.randn(64, 6, generator=torch.Generator().manual_seed(seed)))
+    return module
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_network_is_measured_against_what_it_said_when_it_came(labelled: bool, tmp_path: Path) -> None:
+    """Its own teacher as it was sent, statistics included; targets that the dataset has are of no use."""
+    module = seeded(normed_regressor)
+
+    def data(samples: int, seed: int) -> dict[str, np.ndarray]:
+        found = values(samples, seed, targets=False)
+        return found | ({"y": np.arange(samples) % 3} if labelled else {})
+
+    job = job_of(tmp_path, module, [(6,)], data)
+    job = replace(job, training=replace(TRAINING, loss="distill"), budget=Budget(max_params=120))
+    run(job)
+    x = torch.from_numpy(values(TEST, 1)["x"])
+    found = loaded_outputs(job, x)
+    assert isinstance(found, Tensor)
+    with torch.no_grad():
+        said = module.eval()(x)
+    error = float((found - said).square().mean() / said.var(correction=0))
+    assert metrics_of(job)["compact_test_loss"] == pytest.approx(error, rel=1e-4)
+
+
+def test_one_sample_has_no_variance(tmp_path: Path) -> None:
+    """Batches of one sample of one value: the loss is a number all the same."""
+    job = job_of(
+        tmp_path, seeded(lambda: nn.Sequential(nn.Linear(6, 24), nn.Tanh(), nn.Linear(24, 1))), [(6,)], values
+    )
+    training = replace(TRAINING, loss="distill", batch_size=1, epochs=3)
+    run(replace(job, training=training, budget=Budget(max_params=120)))
+    assert np.isfinite(metrics_of(job)["compact_test_loss"])
+
+
+def test_a_network_that_grows_needs_targets(tmp_path: Path) -> None:
+    """What it says already is nothing to grow for."""
+    job = job_of(tmp_path, seeded(Regressor), [(6,)], values, targets=False)
+    with pytest.raises(InvalidInput, match="loss distill has no other target") as refused:
+        plan(
+            job.model,
+            inspect_dataset(job.dataset),
+            job.budget,
+            replace(TRAINING, loss="distill"),
+            Expansion(),
+        )
+    assert refused.value.field == "training.loss"
