@@ -240,7 +240,8 @@ class Trainer:
         counts = asked(self.full.coupling, state.gates.awake)
         if more := lacking(self.full.coupling, state.gates.awake, counts):
             self.widen(more)
-        batches = islice(self.data.training_batches(self.training.batch_size), DEMAND_BATCHES)
+        shuffled = self.data.batches(self.training.batch_size, state.generators.growth)
+        batches = islice(shuffled, DEMAND_BATCHES)
         pairs = ((batch.x, self.target(batch), self.noise()) for batch in batches)
         scores = demand(self.full, state.gates.awake, self.loss(), pairs)
         state.gates.awake = wake(self.full.coupling, state.gates.awake, counts, scores)

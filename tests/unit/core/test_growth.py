@@ -3,7 +3,9 @@
 import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from compress_runs import architecture_of, report_of, run
@@ -242,6 +244,29 @@ def test_what_hibernates_is_no_part_of_the_dense_network(digits: Path, tmp_path:
     dense = {metric.name: metric.value for metric in report_of(job).metrics}
     for metric in last.metrics:
         assert dense[f"dense_{metric.name}"] == pytest.approx(metric.value, rel=1e-5)
+
+
+def test_every_class_is_asked_what_it_wants(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a dataset is sorted by its classes, too."""
+    arrays = dict(np.load(digits))
+    order = arrays["y_train"].argsort()
+    np.savez(tmp_path / "sorted.npz", **arrays | {k: arrays[k][order] for k in ("x_train", "y_train")})
+    heard: list[set[int]] = []
+
+    def recorded(*task: Any) -> torch.Tensor:
+        batches = [*task[-1]]
+        heard.append({int(label) for _, y, _ in batches for label in y})
+        return demand(*task[:-1], batches)
+
+    monkeypatch.setattr("npn_core.train.demand", recorded)
+    job = replace(
+        expansion_job(tmp_path / "sorted.npz", tmp_path), training=Training(epochs=3, batch_size=32)
+    )
+    run(job)
+    assert heard
+    assert all(len(classes) > 7 for classes in heard)
 
 
 def test_a_plan_names_the_groups(digits: Path, tmp_path: Path) -> None:
