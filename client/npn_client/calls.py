@@ -116,17 +116,20 @@ class Calls:
 
     def _send(self, upload: pb.Upload, file: transfer.LocalFile) -> None:
         committed = file.committed(upload)
+        failure: ClientError | None = None
         resumption = Resumption(committed)
         while committed < file.size:
-            failure = None
             try:
+                if failure is not None:  # how far did it get?
+                    upload = self.connection.call("GetUpload", pb.GetUploadRequest(name=upload.name))
+                    committed, failure = file.committed(upload), None
+                    continue
                 requests = file.write_requests(upload, committed)
                 answer = self.connection.call("WriteObject", requests, timeout=transfer.TIMEOUT)
                 committed = answer.committed
             except ClientError as error:
+                file.check_unchanged()
                 failure = error
-                upload = self.connection.call("GetUpload", pb.GetUploadRequest(name=upload.name))
-                committed = file.committed(upload)
             if committed < file.size:
                 time.sleep(resumption.after(committed, failure))
 
@@ -134,7 +137,10 @@ class Calls:
         resumption = Resumption(local.committed(upload))
         while parts := local.missing_parts(upload):
             failure = self.connection.urls.send(parts, threading.Event())
-            upload = self.connection.call("GetUpload", pb.GetUploadRequest(name=upload.name))
+            try:
+                upload = self.connection.call("GetUpload", pb.GetUploadRequest(name=upload.name))
+            except ClientError as error:
+                failure = failure or error
             if local.missing_parts(upload):
                 time.sleep(resumption.after(local.committed(upload), failure))
 

@@ -131,6 +131,11 @@ class Client:
         example_inputs: ExampleInputs | None = None,
         training: Training | None = None,
         expansion: Expansion | None = None,
+        labels: Mapping[str, str] | None = None,
+        resources: Resources | None = None,
+        priority: int = 0,
+        max_duration: float | timedelta | None = None,
+        request_id: str | None = None,
     ) -> Plan:
         """What `compress`, or with an `expansion` `expand`, would come to: dense cost, feasible range, warnings.
 
@@ -142,6 +147,11 @@ class Client:
             budget=budget,
             training=training,
             expansion=expansion,
+            labels=labels,
+            resources=resources,
+            priority=priority,
+            max_duration=max_duration,
+            request_id=request_id,
             validate_only=True,
         )
         return decode.plan(self._calls.create_job(request).plan)

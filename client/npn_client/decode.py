@@ -33,7 +33,17 @@ from .model import (
     Trial,
     Unpruned,
 )
-from .spec import Architecture, Budget, Dataset, Expansion, KSchedule, ModelArchive, Preprocessing, Training
+from .spec import (
+    Architecture,
+    Budget,
+    Dataset,
+    Expansion,
+    KSchedule,
+    ModelArchive,
+    Preprocessing,
+    Resources,
+    Training,
+)
 from .status import details_of
 
 _STATES = {number: name.removeprefix("JOB_STATE_") for name, number in pb.JobState.items()}
@@ -57,6 +67,9 @@ def snapshot(job: pb.Job) -> JobSnapshot:
         training=_training(job.training),
         expansion=Expansion(awake=dict(job.expand.awake)) if job.HasField("expand") else None,
         labels=dict(job.labels),
+        resources=Resources(
+            cpus=job.resources.cpus, gpus=job.resources.gpus, memory_bytes=job.resources.memory_bytes
+        ),
         priority=job.priority,
         max_duration=_seconds(job, "max_duration"),
         owner=job.owner,

@@ -52,7 +52,7 @@ def create_job_request(
     if max_duration is not None:
         job.max_duration.CopyFrom(_duration(max_duration))
     return pb.CreateJobRequest(
-        job=job, request_id=request_id or str(uuid.uuid4()), validate_only=validate_only
+        job=job, request_id=str(request_id or uuid.uuid4()), validate_only=validate_only
     )
 
 
@@ -116,6 +116,9 @@ def _fill(message: Message, values: Mapping[str, Any], at: str) -> None:
 
 
 def _duration(value: float | timedelta) -> Duration:
-    duration = Duration()
-    duration.FromTimedelta(value if isinstance(value, timedelta) else timedelta(seconds=value))
+    duration, at = Duration(), "job.max_duration"
+    try:
+        duration.FromTimedelta(value if isinstance(value, timedelta) else timedelta(seconds=value))
+    except (OverflowError, TypeError, ValueError) as error:
+        raise InvalidArgument.of(at, f"{at} cannot be {value!r}: {error}") from None
     return duration

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import Enum
 
 from .errors import Violation
-from .spec import Architecture, Budget, Dataset, Expansion, ModelArchive, Training
+from .spec import Architecture, Budget, Dataset, Expansion, ModelArchive, Resources, Training
 
 
 class JobState(Enum):
@@ -231,6 +231,7 @@ class JobSnapshot:
     training: Training
     expansion: Expansion | None
     labels: Mapping[str, str]
+    resources: Resources
     priority: int
     max_duration: float | None
     owner: str

@@ -49,6 +49,15 @@ class LocalFile:
                 yield first
                 first = pb.WriteObjectRequest()
 
+    def check_unchanged(self) -> None:
+        """Raises TransferFailed where the file is gone, or not as long any more as when it was hashed."""
+        try:
+            unchanged = self.source.stat().st_size == self.size
+        except OSError:
+            unchanged = False
+        if not unchanged:
+            raise TransferFailed(f"{self.source} changed while it was sent") from None
+
     def missing_parts(self, upload: pb.Upload) -> Iterator[Part]:
         """What is missing of the file, where it goes in parts by URL."""
         transfer = self._announced(upload).parts
@@ -75,7 +84,7 @@ class LocalObject:
     def read(cls, source: Path, field: str, *, folders: bool = True) -> LocalObject:
         """Hash a file, or with `folders` a folder.  Raises InvalidArgument for `field` where there is none."""
         if source.is_file():
-            return cls(files=(LocalFile.read(source, source.name),))
+            return cls(files=_hashed([source], source.parent, field))
         if not source.exists():
             raise InvalidArgument.of(field, f"there is no file {source}; give a file or an s3:// URI")
         if not source.is_dir() or not folders:
@@ -85,7 +94,7 @@ class LocalObject:
         shown = [path for path in paths if not any(part.startswith(".") for part in path.parts)]
         if not shown:
             raise InvalidArgument.of(field, f"the folder {source} holds no files")
-        return cls(files=tuple(LocalFile.read(source / path, path.as_posix()) for path in shown))
+        return cls(files=_hashed([source / path for path in shown], source, field))
 
     def create_request(self, request_id: str) -> pb.CreateUploadRequest:
         """Starts an upload."""
@@ -108,6 +117,19 @@ class LocalObject:
             if same and upload.state == pb.UPLOAD_STATE_OPEN:
                 return upload
         return None
+
+
+def _hashed(sources: Sequence[Path], folder: Path, field: str) -> tuple[LocalFile, ...]:
+    """Files by their paths within `folder`.  Raises InvalidArgument for a name that is no text."""
+    files = []
+    for source in sources:
+        path = source.relative_to(folder).as_posix()
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise InvalidArgument.of(field, f"the name of {path!a} is not UTF-8; rename the file") from None
+        files.append(LocalFile.read(source, path))
+    return tuple(files)
 
 
 def target(folder: Path, path: str) -> Path:

@@ -65,14 +65,18 @@ class UrlTransfers:
             if stop.is_set():
                 return Cancelled("the transfer was given up")
             try:
-                self._send(part)
+                self._send(part, stop)
             except ClientError as error:
                 stop.set()
                 return error
             return None
 
         with ThreadPoolExecutor(PARALLEL, thread_name_prefix="npn-send") as pool:
-            failures = [failure for failure in pool.map(send_one, parts) if failure is not None]
+            try:
+                failures = [failure for failure in pool.map(send_one, parts) if failure is not None]
+            except BaseException:  # interrupted: the pool waits for its parts
+                stop.set()
+                raise
         # those that were given up say less than the one that failed
         return min(failures, key=lambda failure: isinstance(failure, Cancelled), default=None)
 
@@ -89,9 +93,9 @@ class UrlTransfers:
                 if stop.is_set():
                     raise Cancelled("the transfer was given up")
 
-    def _send(self, part: Part) -> None:
+    def _send(self, part: Part, stop: threading.Event) -> None:
         headers = {"Content-Length": str(part.size), "Content-Type": "application/octet-stream"}
-        request = self._request(part.url, "PUT", headers, _pieces(part))
+        request = self._request(part.url, "PUT", headers, _pieces(part, stop))
         with self._open(request):
             pass
 
@@ -128,15 +132,21 @@ class _NoRedirection(urllib.request.HTTPRedirectHandler):
         """None: it is not followed."""
 
 
-def _pieces(part: Part) -> Iterator[bytes]:
-    """The part, without holding all of it.  Raises TransferFailed where the file became shorter."""
-    with part.source.open("rb") as stream:
+def _pieces(part: Part, stop: threading.Event) -> Iterator[bytes]:
+    """The part, without holding all of it.  Raises TransferFailed where the file changed, Cancelled after `stop`."""
+    try:
+        stream = part.source.open("rb")
+    except OSError:
+        raise TransferFailed(f"{part.source} changed while it was sent") from None
+    with stream:
         stream.seek(part.offset)
         left = part.size
         while left:
             data = stream.read(min(_PIECE_BYTES, left))
             if not data:
-                raise TransferFailed(f"{part.source} became shorter while it was sent")
+                raise TransferFailed(f"{part.source} changed while it was sent")
+            if stop.is_set():
+                raise Cancelled("the transfer was given up")
             left -= len(data)
             yield data
 

@@ -137,9 +137,16 @@ class Preprocessing:
         given = self.scale is not None or bool(self.mean) or bool(self.std)
         _require(self.mode == "fixed" or not given, at, "scale, mean and std go with mode fixed alone")
         if self.mode == "fixed":
-            _require(self.scale is not None, f"{at}.scale", "mode fixed needs a scale")
+            scale = math.nan if self.scale is None else self.scale
+            _require(
+                math.isfinite(scale) and scale != 0,
+                f"{at}.scale",
+                f"scale is {self.scale}; mode fixed needs a finite one other than 0",
+            )
             _require(len(self.mean) == len(self.std), at, "mean and std must have as many entries")
-            _require(all(s > 0 for s in self.std), f"{at}.std", "every std must be above 0")
+            _require(all(map(math.isfinite, self.mean)), f"{at}.mean", "every mean must be finite")
+            finite = all(math.isfinite(s) and s > 0 for s in self.std)
+            _require(finite, f"{at}.std", "every std must be above 0 and finite")
 
 
 OPTIMIZERS = ("auto", "adam", "sgd")

@@ -123,7 +123,9 @@ def test_detach_and_dry_run(scripted: ScriptedServer, capsys: pytest.CaptureFixt
     scripted.job = pb.Job(
         plan=pb.Plan(dense=pb.Cost(params=1000), smallest=pb.Cost(params=12), warnings=["x_extra is ignored"])
     )
-    assert npn(*COMPRESS, "--dry-run") == 0
+    assert npn(*COMPRESS, "--dry-run", "--label", "team=a", "--priority", "3", "--max-duration", "90") == 0
+    sent = scripted.requests["CreateJob"][1].job
+    assert (dict(sent.labels), sent.priority, sent.max_duration.seconds) == ({"team": "a"}, 3, 90)
     out = capsys.readouterr().out
     assert "smallest possible" in out
     assert "1,000" in out
@@ -276,12 +278,22 @@ def test_interrupt_in_a_log_detaches(scripted: ScriptedServer) -> None:
     assert not scripted.requests["CancelJob"]
 
 
-@pytest.mark.parametrize(("answer", "code", "cancelled"), [(b"y\n", 3, True), (b"n\n", 130, False)])
+@pytest.mark.parametrize(
+    ("answer", "end", "code", "cancelled"),
+    [
+        (b"y\n", pb.JOB_STATE_CANCELLED, 3, True),
+        (b"n\n", pb.JOB_STATE_CANCELLED, 130, False),
+        (b"y\n", pb.JOB_STATE_SUCCEEDED, 0, True),
+    ],
+)
 def test_interrupt_on_a_terminal_asks(
-    scripted: ScriptedServer, answer: bytes, code: int, cancelled: bool
+    scripted: ScriptedServer, answer: bytes, end: pb.JobState, code: int, cancelled: bool
 ) -> None:
-    """On a terminal the user decides whether the job is cancelled."""
-    scripted.streams.append([changed(pb.JOB_STATE_CANCELLED, 5, model=MODEL)])
+    """On a terminal the user decides whether the job is cancelled; one that has ended meanwhile has ended so."""
+    succeeded = end == pb.JOB_STATE_SUCCEEDED
+    scripted.streams.append([changed(end, 5, model=MODEL, result=RESULT if succeeded else None)])
+    if succeeded:
+        scripted.faults["CancelJob"].append(grpc.StatusCode.FAILED_PRECONDITION)
     controller, terminal = pty.openpty()
     process = start(scripted, stdin=terminal, stdout=terminal, stderr=terminal)
     os.close(terminal)

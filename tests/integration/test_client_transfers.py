@@ -4,11 +4,13 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 from scripted_server import ScriptedServer, job
 
 from npn.v1 import compression_pb2 as pb
 from npn_client import Budget, Client, Dataset, InvalidArgument, TransferFailed
+from npn_client.retry import ATTEMPTS, Resumption
 
 DATA = bytes(range(256)) * 20  # 5,120 bytes: six chunks
 
@@ -65,6 +67,37 @@ def test_an_interrupted_upload_resumes(scripted: ScriptedServer, client: Client,
     submit(client, dataset)
     assert scripted.stored["uploads/1"] == DATA
     assert [request.offset for request in scripted.requests["WriteObject"]] == [0, 2000, 2000, 3000]
+
+
+def test_an_upload_outlives_a_server_that_is_away(
+    scripted: ScriptedServer, client: Client, dataset: Path
+) -> None:
+    """That nobody says for a while how much arrived is no end either."""
+    scripted.cuts.append(2000)
+    scripted.faults["GetUpload"].extend([grpc.StatusCode.UNAVAILABLE] * ATTEMPTS)
+    submit(client, dataset)
+    assert scripted.stored["uploads/1"] == DATA
+    assert [request.offset for request in scripted.requests["WriteObject"]] == [0, 2000]
+
+
+@pytest.mark.parametrize("change", ["shorter", "gone"])
+def test_a_file_that_changes_on_the_way(
+    scripted: ScriptedServer, client: Client, dataset: Path, change: str
+) -> None:
+    """It is said of the file, and not of the server or the request."""
+
+    def changed(*_: object) -> float:
+        if change == "gone":
+            dataset.unlink()
+        else:
+            dataset.write_bytes(DATA[:2000])
+        return 0.0
+
+    scripted.cuts.append(2000)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Resumption, "after", changed)
+        with pytest.raises(TransferFailed, match=r"digits\.npz changed while it was sent"):
+            submit(client, dataset)
 
 
 def test_an_upload_of_an_earlier_run_is_continued(

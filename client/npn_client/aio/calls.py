@@ -123,17 +123,20 @@ class AsyncCalls:
     async def _send(self, upload: pb.Upload, file: transfer.LocalFile) -> None:
         call = self.connection.call
         committed = file.committed(upload)
+        failure: ClientError | None = None
         resumption = Resumption(committed)
         while committed < file.size:
-            failure = None
             try:
+                if failure is not None:  # how far did it get?
+                    upload = await call("GetUpload", pb.GetUploadRequest(name=upload.name))
+                    committed, failure = file.committed(upload), None
+                    continue
                 requests = file.write_requests(upload, committed)
                 answer = await call("WriteObject", requests, timeout=transfer.TIMEOUT)
                 committed = answer.committed
             except ClientError as error:
+                file.check_unchanged()
                 failure = error
-                upload = await call("GetUpload", pb.GetUploadRequest(name=upload.name))
-                committed = file.committed(upload)
             if committed < file.size:
                 await asyncio.sleep(resumption.after(committed, failure))
 
@@ -141,7 +144,10 @@ class AsyncCalls:
         resumption = Resumption(local.committed(upload))
         while parts := local.missing_parts(upload):
             failure = await _in_thread(self.connection.urls.send, parts)
-            upload = await self.connection.call("GetUpload", pb.GetUploadRequest(name=upload.name))
+            try:
+                upload = await self.connection.call("GetUpload", pb.GetUploadRequest(name=upload.name))
+            except ClientError as error:
+                failure = failure or error
             if local.missing_parts(upload):
                 await asyncio.sleep(resumption.after(local.committed(upload), failure))
 

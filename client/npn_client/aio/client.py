@@ -114,6 +114,11 @@ class AsyncClient:
         example_inputs: ExampleInputs | None = None,
         training: Training | None = None,
         expansion: Expansion | None = None,
+        labels: Mapping[str, str] | None = None,
+        resources: Resources | None = None,
+        priority: int = 0,
+        max_duration: float | timedelta | None = None,
+        request_id: str | None = None,
     ) -> Plan:
         """What `compress`, or with an `expansion` `expand`, would come to.  Queues nothing."""
         request = encode.create_job_request(
@@ -122,6 +127,11 @@ class AsyncClient:
             budget=budget,
             training=training,
             expansion=expansion,
+            labels=labels,
+            resources=resources,
+            priority=priority,
+            max_duration=max_duration,
+            request_id=request_id,
             validate_only=True,
         )
         return decode.plan((await self._calls.create_job(request)).plan)

@@ -138,27 +138,25 @@ def _submit(
     dry_run: bool,
 ) -> Exit:
     """Queue the job, or only check it, and follow it to its end."""
-    network, source = _network(model, params), Dataset(dataset, layout=layout)
+    network = _network(model, params)
+    asked: dict[str, Any] = {
+        "dataset": Dataset(dataset, layout=layout),
+        "budget": budget,
+        "training": training,
+        "labels": labels,
+        "priority": priority,
+        "max_duration": max_duration,
+        "request_id": request_id,
+    }
     with session.connect() as client:
         if dry_run:
             with session.busy(CHECKING):
-                plan = client.plan(
-                    network, dataset=source, budget=budget, training=training, expansion=expansion
-                )
+                plan = client.plan(network, expansion=expansion, **asked)
             _show_plan(session, plan, f"{network.name} on {Path(dataset).name}")
             return Exit.OK
         submit = client.compress if expansion is None else partial(client.expand, awake=expansion.awake)
         with session.busy(CHECKING):
-            job = submit(
-                network,
-                dataset=source,
-                budget=budget,
-                training=training,
-                labels=labels,
-                priority=priority,
-                max_duration=max_duration,
-                request_id=request_id,
-            )
+            job = submit(network, **asked)
         if not detach:
             return follow(session, job, dataset=Path(dataset).name, out=out)
         if session.json:

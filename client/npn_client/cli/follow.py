@@ -1,12 +1,13 @@
 """Following a job to its end, and what Ctrl-C means meanwhile."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
 from rich.markup import escape
 
-from npn_client.errors import JobFailed
+from npn_client.errors import FailedPrecondition, JobFailed
 from npn_client.job import Job
 from npn_client.model import JobState
 
@@ -86,7 +87,8 @@ def _goes_on(job: Job) -> bool:
     except click.Abort:  # interrupted again
         return False
     if answer == "y":
-        job.cancel()
+        with suppress(FailedPrecondition):  # it has ended meanwhile, and shows how
+            job.cancel()
     return bool(answer != "n")
 
 

@@ -11,6 +11,7 @@ from .archive import Array, refuse
 FORMATS = ("PNG", "JPEG")  # no other decoder is ever tried
 MAX_IMAGE_BYTES = 16 << 20  # encoded
 MAX_PIXELS = 1 << 24
+_PNG_DEPTH = 24  # where the header, always the first chunk, says the bits of a channel
 
 # Modes that are read.  A palette and single bits become what they stand for, and nothing is lost; transparency,
 # CMYK and more than 8 bits would be, and are refused.
@@ -30,13 +31,13 @@ class ImageShape:
 def image_shape(data: bytes, where: str) -> ImageShape:
     """Shape of an image from its header; raises InvalidInput, which names it by `where`."""
     with _open(data, where) as image:
-        return _shape(image, where)
+        return _shape(image, data, where)
 
 
 def decode(data: bytes, expected: ImageShape, where: str) -> Array:
     """uint8 (C,H,W); raises InvalidInput where the image is damaged or of another shape than `expected`."""
     with _open(data, where) as image:
-        shape = _shape(image, where)
+        shape = _shape(image, data, where)
         if shape != expected:
             raise refuse(
                 "DATASET_SHAPES",
@@ -66,10 +67,12 @@ def _open(data: bytes, where: str) -> Image.Image:
         raise _damaged(where) from None
 
 
-def _shape(image: Image.Image, where: str) -> ImageShape:
+def _shape(image: Image.Image, data: bytes, where: str) -> ImageShape:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise refuse("DATASET_TOO_LARGE", f"{where} has {width} x {height} pixels; at most {MAX_PIXELS:,}")
+    if image.format == "PNG" and data[_PNG_DEPTH] > 8:  # of which Pillow would drop the lower byte
+        raise refuse("DATASET_IMAGES", f"{where} has {data[_PNG_DEPTH]} bits per channel; images must have 8")
     channels = _CHANNELS.get(_CONVERTED.get(image.mode, image.mode))
     if channels is None or "transparency" in image.info:
         raise refuse(

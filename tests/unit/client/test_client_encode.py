@@ -1,5 +1,7 @@
 """What is sent for what a caller asks."""
 
+import math
+import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -125,6 +127,20 @@ def test_values_that_do_not_fit(training: Training, field: str) -> None:
 def test_max_duration(duration: float | timedelta) -> None:
     """Seconds or a timedelta."""
     assert request(max_duration=duration).job.max_duration.ToSeconds() == 90
+
+
+@pytest.mark.parametrize("duration", [math.nan, math.inf, 1e15, -math.inf])
+def test_what_is_no_duration(duration: float) -> None:
+    """Refused by name, before anything is sent."""
+    with pytest.raises(InvalidArgument, match=r"job\.max_duration cannot be") as raised:
+        request(max_duration=duration)
+    assert raised.value.violations[0].field == "job.max_duration"
+
+
+def test_a_request_id_may_be_a_uuid() -> None:
+    """It is sent as its text."""
+    given = uuid.uuid4()
+    assert request(request_id=given).request_id == str(given)
 
 
 def test_filter_of_a_list() -> None:

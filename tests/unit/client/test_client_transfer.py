@@ -1,6 +1,7 @@
 """Files on the client's side of a transfer, and when an interrupted one goes on."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,15 @@ def test_files_that_cannot_be_sent(tmp_path: Path) -> None:
         with pytest.raises(InvalidArgument, match=path.name) as raised:
             LocalObject.read(path, "job.dataset.uri", folders=folders)
         assert raised.value.violations[0].field == "job.dataset.uri"
+
+
+def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+    """The server's names are UTF-8."""
+    path = tmp_path / os.fsdecode(b"caf\xe9.npz")
+    path.write_bytes(b"")
+    for source in (path, tmp_path):
+        with pytest.raises(InvalidArgument, match=r"caf.*rename the file"):
+            LocalObject.read(source, "job.dataset.uri")
 
 
 def test_a_folder_is_its_files(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Transfers by URL: what is refused before a byte is sent, and what may pass."""
 
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -95,4 +96,23 @@ def test_a_file_that_became_shorter(tmp_path: Path) -> None:
         url = f"http://127.0.0.1:{server.server_port}/200"
         refused = failure(UrlTransfers(https_only=True), part(tmp_path, url, size=9))
     assert isinstance(refused, TransferFailed)
-    assert "shorter" in refused.message
+    assert "changed while it was sent" in refused.message
+
+
+def test_an_interrupt_does_not_wait_for_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts that are under way are given up between two pieces."""
+    begun, given_up = threading.Event(), threading.Event()
+
+    def slowly(_: UrlTransfers, sent: Part, stop: threading.Event) -> None:
+        if sent.offset:
+            begun.wait(20)
+            raise KeyboardInterrupt
+        begun.set()
+        if stop.wait(20):
+            given_up.set()
+
+    monkeypatch.setattr(UrlTransfers, "_send", slowly)
+    first = part(tmp_path, "http://127.0.0.1:1/k")
+    with pytest.raises(KeyboardInterrupt):
+        UrlTransfers(https_only=True).send([replace(first, offset=1), first], threading.Event())
+    assert given_up.is_set()

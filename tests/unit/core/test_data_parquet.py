@@ -1,6 +1,7 @@
 """Images in Parquet: what Hugging Face's layout gives, and files that are damaged, lie or would unpack to much."""
 
 import io
+import struct
 import zlib
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,17 @@ def test_what_writers_choose(tmp_path: Path, compression: str, version: str, use
     assert len(np.unique(whole_of(open_archive(path), "x_train"))) > 200
 
 
+def deep_png() -> bytes:
+    """An RGB image with 16 bits per channel."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header, rows = struct.pack(">IIBBBBB", 5, 6, 16, 2, 0, 0, 0), (b"\0" + bytes(30)) * 6
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
 def modes() -> dict[str, tuple[bytes, bytes | None]]:
     """Encoded images by mode, and what they must be read as."""
     rgb = Image.fromarray(pixels(1)[0])
@@ -166,6 +178,7 @@ def modes() -> dict[str, tuple[bytes, bytes | None]]:
         "grey alpha": (encode(grey.convert("LA")), None),
         "transparent palette": (encode(palette, transparency=0), None),
         "16 bits": (encode(Image.fromarray(pixels(1, size=(6, 5))[0].astype(np.uint16) * 256)), None),
+        "16 bits in colour": (deep_png(), None),
         "cmyk": (encode(rgb.convert("CMYK"), "JPEG"), None),
         "gif": (encode(palette, "GIF"), None),
         "bmp": (encode(rgb, "BMP"), None),
@@ -323,6 +336,15 @@ def test_no_column_of_images(tmp_path: Path, columns: dict[str, Any]) -> None:
     """Columns of other types are not taken for images."""
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
     assert refusal(tmp_path / "a.parquet").reason == "DATASET_NAMES"
+
+
+def test_an_empty_shard_among_others(tmp_path: Path) -> None:
+    """It adds nothing, and is not damaged."""
+    write(tmp_path, "train-0.parquet", 20)
+    empty = pq.read_table(tmp_path / "train-0.parquet").slice(0, 0)
+    pq.write_table(empty, tmp_path / "train-1.parquet")
+    write(tmp_path, "test-0.parquet", 5)
+    assert len(whole_of(open_archive(tmp_path), "x_train")) == 20
 
 
 def test_no_rows(tmp_path: Path) -> None:

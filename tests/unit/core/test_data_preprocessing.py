@@ -1,5 +1,8 @@
 """Which inputs the preprocessing is for, and what a job must say of it."""
 
+import math
+from typing import Any
+
 import pytest
 import torch
 
@@ -39,6 +42,24 @@ def info(*inputs: InputInfo) -> DatasetInfo:
 def test_pixel_inputs(inputs: tuple[InputInfo, ...], expected: tuple[int, ...]) -> None:
     """All of uint8, or else the first if it is of floats."""
     assert pixel_inputs(info(*inputs)) == expected
+
+
+@pytest.mark.parametrize(
+    ("numbers", "field"),
+    [
+        ({}, "scale"),
+        ({"scale": 0.0}, "scale"),
+        ({"scale": math.nan}, "scale"),
+        ({"scale": 1.0, "mean": (math.inf,), "std": (1.0,)}, "mean"),
+        ({"scale": 1.0, "mean": (0.0,), "std": (math.inf,)}, "std"),
+        ({"scale": 1.0, "mean": (0.0,), "std": (0.0,)}, "std"),
+    ],
+)
+def test_numbers_that_would_leave_nothing_of_an_input(numbers: dict[str, Any], field: str) -> None:
+    """Refused before the job is queued."""
+    with pytest.raises(InvalidInput) as refused:
+        Preprocessing(mode="fixed", **numbers)
+    assert refused.value.field == f"training.preprocessing.{field}"
 
 
 @pytest.mark.parametrize("mode", [Preprocessing(mode="none"), FIXED])
