@@ -5,6 +5,7 @@ Started in this order, so that nothing is offered before it works; stopped in th
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -78,6 +79,7 @@ class Base:
     inputs: JobInputs
     blocking: BlockingPool
     carrying: BlockingPool
+    stopping: threading.Event
     metrics: Metrics
 
 
@@ -99,6 +101,8 @@ async def serve(settings: Settings) -> AsyncIterator[Server]:
         stack.callback(blocking.close)
         carrying = BlockingPool(_CARRYING_THREADS)
         stack.callback(carrying.close)
+        stopping = threading.Event()
+        stack.callback(stopping.set)  # before the pools wait for their threads
         metrics = Metrics(store.count_by_state)
         if probes is not None:
             probes.expose(metrics.registry)
@@ -117,6 +121,7 @@ async def serve(settings: Settings) -> AsyncIterator[Server]:
             ),
             blocking=blocking,
             carrying=carrying,
+            stopping=stopping,
             metrics=metrics,
         )
         await await_schema(settings, folder, blocking)
@@ -208,7 +213,7 @@ def _bind_calls(
             store=base.store,
             objects=base.objects,
             jobs=base.manager,
-            uploads=UploadManager(base.store, base.objects, limits),
+            uploads=UploadManager(base.store, base.objects, limits, base.stopping),
             blocking=base.carrying,
             max_message_bytes=settings.max_message_bytes,
         ),
@@ -241,7 +246,8 @@ def _serve_probes(address: str, stack: AsyncExitStack) -> ProbeServer | None:
 
 def _collect(base: Base) -> None:
     """Remove what is kept no longer."""
-    for removal in collect(base.store, base.carried, job_retention=base.settings.job_retention):
+    retention, stopping = base.settings.job_retention, base.stopping
+    for removal in collect(base.store, base.carried, job_retention=retention, stopping=stopping):
         _log.info("collect.removed", prefix=removal.prefix, reason=removal.reason)
 
 

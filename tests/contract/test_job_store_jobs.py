@@ -1,5 +1,7 @@
 """What owners do with jobs, over every JobStore."""
 
+import base64
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -151,6 +153,25 @@ def test_a_token_that_is_none_is_refused(store: JobStore, token: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         store.list_jobs(owner="local", where=ALL, page_size=1, page_token=token)
     assert refused.value.violations[0].field == "page_token"
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        ["0001-01-01T00:00:00+23:00", "a"],
+        ["2026-01-01T00:00:00+00:00", 7],
+        ["2026-01-01T00:00:00+00:00", "\0"],
+    ],
+)
+def test_a_token_whose_place_was_changed_is_refused(store: JobStore, place: list[object]) -> None:
+    """What it is bound to can be read in it; what else it says is not believed."""
+    create(store)
+    create(store)
+    _, token = store.list_jobs(owner="local", where=ALL, page_size=1, page_token="")
+    binding = json.loads(base64.urlsafe_b64decode(token))[0]
+    changed = base64.urlsafe_b64encode(json.dumps([binding, *place]).encode()).decode()
+    with pytest.raises(InvalidRequest):
+        store.list_jobs(owner="local", where=ALL, page_size=1, page_token=changed)
 
 
 def test_a_token_is_bound_to_its_filter(store: JobStore) -> None:

@@ -181,6 +181,14 @@ def test_what_a_folder_gives(data: Data, lab: Lab) -> None:
     assert refused.value.violations[0].field == DATASET
 
 
+def test_a_name_that_cannot_be_read_is_refused_at_once(data: Data, lab: Lab) -> None:
+    """An escaped slash, as Hive writes it, would be another key wherever a URI is taken apart."""
+    data.put("h/day=a%2Fb/train-0.parquet", b"x")
+    with pytest.raises(InvalidRequest, match="%2F") as refused:
+        find(lab, spec_on(data.uri("h")))
+    assert refused.value.violations[0].field == DATASET
+
+
 def test_what_may_not_be_read_does_not_exist(data: Data, lab: Lab, s3_server: S3Server) -> None:
     """No such key, no such bucket, not below the caller's prefixes, the service's own keys: one answer for all."""
     uri = data.put("team/a.npz", b"x")

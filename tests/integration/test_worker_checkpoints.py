@@ -1,11 +1,13 @@
 """Attempts that end early: their checkpoints, what counts as lost, and how a death is explained."""
 
+import hashlib
 import os
 import shutil
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,15 @@ import pytest
 from worker_lab import OWNER, TESTS, Lab, alive, busy_worker, wait_until, worker_pids
 
 from npn_service.errors import Unavailable
-from npn_service.jobs.model import Checkpoint, Job, State
+from npn_service.jobs.model import ArtifactFile, Checkpoint, Job, State
 from npn_service.jobs.sql_store import SqlJobStore
 from npn_service.storage.local import LocalObjectStore
 from npn_service.storage.store import StoredObject
 from npn_service.worker import vigil
+from npn_service.worker.checkpoints import CheckpointUploads
 from npn_service.worker.child import Child
 from npn_service.worker.memory import OomKills, tree_bytes
+from npn_service.worker.messages import Checkpointed
 from npn_service.worker.vigil import WorkerLimits
 
 OFTEN = WorkerLimits(checkpoint_seconds=0.1)
@@ -160,6 +164,33 @@ def test_training_goes_on_while_the_store_is_away(lab: Lab) -> None:
     objects.away.clear()
     ended = lab.wait(job)
     assert (ended.state, ended.attempt) == (State.SUCCEEDED, 1)
+
+
+class _Overtaken(LocalObjectStore):
+    """Is away, and says so when there is a newer checkpoint."""
+
+    asked, newer = threading.Event(), threading.Event()
+
+    def put_file(self, key: str, source: Path) -> StoredObject:
+        """Unavailable."""
+        self.asked.set()
+        self.newer.wait(20)
+        raise Unavailable("out of reach")
+
+
+def test_a_checkpoint_that_was_overtaken_leaves_no_folder(lab: Lab, tmp_path: Path) -> None:
+    """However long the store is away, there is one on the disk: the newest."""
+    objects, folder = _Overtaken(lab.folder / "objects"), tmp_path / "checkpoints"
+    with closing(CheckpointUploads(lab.store, objects, lab.create("sleep"), folder, lab.observed)) as uploads:
+        for step in (1, 2):
+            (folder / str(step)).mkdir(parents=True)
+            (folder / str(step) / "step").write_text("1")
+            file = ArtifactFile(path="step", size=1, sha256=hashlib.sha256(b"1").hexdigest())
+            uploads.offer(Checkpointed(step=step, files=(file,)))
+            assert objects.asked.wait(20)
+        objects.newer.set()
+        wait_until(lambda: not (folder / "1").exists())
+        assert (folder / "2").exists()
 
 
 def test_a_checkpoint_waits_for_its_store(lab: Lab) -> None:

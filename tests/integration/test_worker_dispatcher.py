@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -141,6 +142,39 @@ def test_a_dataset_that_is_gone_fails_the_job(lab: Lab, tmp_path: Path) -> None:
     assert ended.error.field == "dataset.uri"
 
 
+def test_a_dataset_that_is_damaged_fails_the_job(lab: Lab) -> None:
+    """What is stored of an upload is gone from the disk: the job says so, and does not go round."""
+    job = lab.create("succeed")
+    for entry in lab.objects.list("objects/"):
+        lab.objects.delete(entry.key)
+    lab.dispatcher()
+    ended = lab.wait(job)
+    assert (ended.state, ended.attempt) == (State.FAILED, 1)
+    assert ended.error is not None
+    assert (ended.error.reason, ended.error.field) == ("OBJECT_DAMAGED", "dataset.uri")
+
+
+class _DefectiveStore(SqlJobStore):
+    """Fails in a way that nobody thought of."""
+
+    def list_attempts(self, **_: Any) -> Any:
+        """A defect."""
+        raise RuntimeError("a defect, with a secret")
+
+
+def test_a_defect_of_the_server_does_not_go_round_for_ever(lab: Lab) -> None:
+    """Its attempts count, so that the third in a row fails the job; what it was stays in the log."""
+    store = _DefectiveStore(f"sqlite:///{lab.folder / 'npn.sqlite'}")
+    lab.dispatcher(store=store)
+    ended = lab.wait(lab.create("succeed"))
+    assert (ended.state, ended.attempt) == (State.FAILED, 3)
+    assert ended.error is not None
+    assert ended.error.reason == "ATTEMPTS_EXHAUSTED"
+    assert "secret" not in ended.error.message
+    lab.dispatchers[0].drain()
+    store.close()
+
+
 @pytest.mark.parametrize("script", ["obey", "sleep", "hold"])
 def test_cancel_completes_within_two_seconds(lab: Lab, script: str) -> None:
     """A cancel ends a worker that obeys, one that sleeps and one stuck in C code holding the interpreter."""
@@ -269,6 +303,34 @@ def test_drain_requeues_and_leaves_no_process(lab: Lab) -> None:
         lab.wait_reported(jobs[0])
         again.drain()
     assert lab.get(jobs[0]).state is State.QUEUED
+
+
+class _SlowStore(SqlJobStore):
+    """Takes its time with progress."""
+
+    asked, answers = threading.Event(), threading.Event()
+
+    def record_progress(self, **how: Any) -> None:
+        """When it is let."""
+        self.asked.set()
+        self.answers.wait(20)
+        super().record_progress(**how)
+
+
+def test_a_drain_keeps_a_result_that_is_there(lab: Lab) -> None:
+    """A worker that has finished and gone while a slow store was waited for: what it said last counts."""
+    store = _SlowStore(f"sqlite:///{lab.folder / 'npn.sqlite'}")
+    dispatcher = lab.dispatcher(store=store)
+    job = lab.create("succeed")
+    assert store.asked.wait(20)
+    time.sleep(1)  # the worker ends
+    drain = threading.Thread(target=dispatcher.drain)
+    drain.start()
+    time.sleep(0.2)
+    store.answers.set()
+    drain.join(20)
+    assert (lab.get(job).state, lab.get(job).attempt) == (State.SUCCEEDED, 1)
+    store.close()
 
 
 def test_a_server_that_starts_again_takes_its_jobs_back(lab: Lab) -> None:

@@ -9,6 +9,7 @@ and have no row afterwards are of no use to anybody, whatever left them: an atte
 checkpoint, a database that was restored from an older backup.  They go when they are a day old.
 """
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -28,9 +29,19 @@ _ORPHAN = "no row of the database speaks of it"
 _log = structlog.get_logger(__name__)
 
 
-def sweep(store: JobStore, objects: ObjectStore) -> None:
-    """Delete the bytes that are noted as garbage.  While the object store is away they stay noted."""
+def sweep(
+    store: JobStore, objects: ObjectStore, *, below: str = "", stopping: threading.Event | None = None
+) -> None:
+    """Delete the bytes that are noted as garbage, until `stopping` is set.
+
+    Whoever waits for an answer deletes what lies `below` the key or the prefix of its own.  While the object store is
+    away all stays noted.
+    """
     for noted in store.list_garbage():
+        if stopping is not None and stopping.is_set():
+            return
+        if not noted.startswith(below):
+            continue
         try:
             _delete(objects, noted)
         except Unavailable as error:
@@ -46,8 +57,11 @@ def collect(
     job_retention: float,
     orphan_age: timedelta = ORPHAN_AGE,
     dry_run: bool = False,
+    stopping: threading.Event | None = None,
 ) -> Sequence[Removal]:
     """Remove what is over and what nobody needs; returns it.  With `dry_run` nothing is changed.
+
+    Once `stopping` is set no more bytes are removed; they stay noted.
 
     That is: jobs that ended `job_retention` seconds ago (0: none) with their artifacts, expired uploads, objects
     that no unfinished job needs and nobody used for their lifetime, and orphaned keys.  Safe beside servers.
@@ -65,8 +79,10 @@ def collect(
         found for found in find_orphans(store, objects, orphan_age) if not found.prefix.startswith(known)
     ]
     if not dry_run:
-        sweep(store, objects)
+        sweep(store, objects, stopping=stopping)
         for orphan in orphans:
+            if stopping is not None and stopping.is_set():
+                break
             _delete(objects, orphan.prefix)
     return [*removals, *orphans]
 

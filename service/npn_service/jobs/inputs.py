@@ -122,9 +122,11 @@ class JobInputs:
     def _hold_upload(self, stack: ExitStack, owner: str, name: str, uri: str, stop: threading.Event) -> Path:
         prefix, files = self._upload(owner, name, uri)
         alone = len(files) == 1 and "/" not in files[0].path
-        local = (
-            self._objects.local_path(prefix + files[0].path) if alone else self._objects.local_folder(prefix)
-        )
+        where = self._objects.local_path if alone else self._objects.local_folder
+        try:
+            local = where(prefix + files[0].path if alone else prefix)
+        except NotFound as error:
+            raise _damaged(name, uri) from error
         if local is not None:
             return local
         wanted = [
@@ -140,11 +142,7 @@ class JobInputs:
         try:
             return _path_of(stack.enter_context(self._cache.hold(owner, wanted, stop)))
         except (DamagedError, NotFound) as error:
-            raise InvalidRequest(
-                name,
-                f"what is stored of {uri} is not what was uploaded; upload the file again",
-                reason="OBJECT_DAMAGED",
-            ) from error
+            raise _damaged(name, uri) from error
 
     def _read_upload(self, key: str, offset: int) -> Iterator[bytes]:
         return self._objects.read(key, offset=offset)
@@ -197,4 +195,12 @@ def _changed(name: str, uri: str) -> InvalidRequest:
         name,
         f"{uri} has changed since the job was created, or is gone; create the job anew",
         reason=_CHANGED[name],
+    )
+
+
+def _damaged(name: str, uri: str) -> InvalidRequest:
+    return InvalidRequest(
+        name,
+        f"what is stored of {uri} is not what was uploaded; upload the file again",
+        reason="OBJECT_DAMAGED",
     )

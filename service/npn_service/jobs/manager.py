@@ -65,7 +65,7 @@ class JobManager:
     def delete(self, *, owner: str | None, job_id: str) -> None:
         """Remove a finished job with everything under `jobs/{id}/`.  Raises NotFound, WrongState."""
         self._store.delete_job(owner=owner, job_id=job_id)
-        sweep(self._store, self._objects)
+        sweep(self._store, self._objects, below=f"jobs/{job_id}/")
 
     def artifact_file(self, *, owner: str | None, job_id: str, path: str) -> tuple[str, ArtifactFile]:
         """The key and the description of one file of a job's artifact.

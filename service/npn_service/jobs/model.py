@@ -351,7 +351,7 @@ class Upload:
 def object_id_of(uri: str) -> str | None:
     """The uploaded object that a URI names; None where the bytes lie elsewhere."""
     kind, _, object_id = uri.partition("/")
-    return object_id if kind == "objects" and object_id else None
+    return object_id if kind == "objects" and object_id and object_id.isprintable() else None
 
 
 def object_prefix(owner: str, object_id: str) -> str:

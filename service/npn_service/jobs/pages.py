@@ -6,7 +6,7 @@ A token names that row.  It is bound to the query that gave it, so that it canno
 import base64
 import hashlib
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -47,10 +47,10 @@ def _read_token(
 ) -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:
     try:
         found, create_time, row_id = json.loads(base64.urlsafe_b64decode(token.encode()))
-        moment = datetime.fromisoformat(create_time)
-    except (ValueError, TypeError):
-        found = None
-    if found != binding:
+        moment = datetime.fromisoformat(create_time).astimezone(UTC)
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        found = row_id = None
+    if found != binding or not isinstance(row_id, str) or not row_id.isprintable():
         raise InvalidRequest(
             "page_token",
             "this page_token belongs to another query; repeat the query that gave it, or begin anew",

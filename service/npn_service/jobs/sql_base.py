@@ -149,7 +149,7 @@ class SqlBase:
             connection.execute(sa.update(attempts).where(running).values(ended))
         self._discard(connection, *_left_behind(job_of(row), target))
         if target.done:
-            for object_id in job.spec.object_ids:
+            for object_id in sorted(job.spec.object_ids):  # in one order, so that nobody waits in a circle
                 self._use_object(connection, job.owner, object_id, now)
         return job
 

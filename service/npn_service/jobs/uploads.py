@@ -7,14 +7,15 @@ is what makes the object: before that nobody reads it.  A completion that was cu
 
 import hashlib
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from npn_service.errors import InvalidRequest, LimitExceeded, NotFound, WrongState
+from npn_service.errors import InvalidRequest, LimitExceeded, NotFound, Unavailable, WrongState
 from npn_service.storage.store import Incoming, ObjectStore, invalid_path
 
 from .garbage import sweep
-from .model import FileSpec, Upload, UploadState
+from .model import FileSpec, Upload, UploadState, object_prefix
 from .store import JobStore
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -32,10 +33,18 @@ class UploadLimits:
 class UploadManager:
     """The use cases on uploads.  Thread-safe; every method may block on the database or the disk."""
 
-    def __init__(self, store: JobStore, objects: ObjectStore, limits: UploadLimits) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        objects: ObjectStore,
+        limits: UploadLimits,
+        stopping: threading.Event | None = None,
+    ) -> None:
+        """`stopping` is set when the server stops: then no more is hashed."""
         self._store = store
         self._objects = objects
         self._limits = limits
+        self._stopping = stopping or threading.Event()
 
     def create(self, *, owner: str, files: Sequence[FileSpec], request_id: str) -> Upload:
         """Open an upload, or return the one that this `request_id` made already.
@@ -98,7 +107,7 @@ class UploadManager:
     def delete(self, *, owner: str, upload_id: str) -> None:
         """Drop an open upload with its bytes.  Raises NotFound, WrongState on a complete one."""
         self._store.delete_upload(owner=owner, upload_id=upload_id)
-        sweep(self._store, self._objects)
+        sweep(self._store, self._objects, below=object_prefix(owner, upload_id))
 
     def _require_all(self, upload: Upload) -> None:
         incoming = self.incoming(upload)
@@ -116,6 +125,8 @@ class UploadManager:
         self._objects.finish(key, file.size)
         digest = hashlib.sha256()
         for chunk in self._objects.read(key):
+            if self._stopping.is_set():
+                raise Unavailable("the server stops; complete the upload again")
             digest.update(chunk)
         if digest.hexdigest() != file.sha256:
             self._objects.delete(key)

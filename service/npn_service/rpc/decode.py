@@ -100,6 +100,8 @@ def _decode_labels(job: pb.Job) -> dict[str, str]:
                 f"job.labels[{key}]",
                 f"{len(value)} characters; a value has at most {MAX_LABEL_VALUE}",
             )
+        if not value.isprintable():
+            raise InvalidRequest(f"job.labels[{key}]", "a value has no control characters")
     return dict(job.labels)
 
 

@@ -12,7 +12,7 @@ from npn_service.errors import InvalidRequest
 from npn_service.jobs.model import State
 from npn_service.jobs.store import JobFilter
 
-from .decode import LABEL_KEY
+from .decode import LABEL_KEY, MAX_LABELS
 
 _TERM = re.compile(
     r"""\s* (?P<field> state | owner | create_time | labels\.[^\s=<>]* ) \s* (?P<operator> >= | <= | = ) \s*
@@ -39,6 +39,8 @@ def parse_filter(text: str) -> JobFilter:
             bounds[operator] = _time(value)
         elif field.startswith("labels.") and operator == "=" and field not in labels:
             labels[field] = value
+            if len(labels) > MAX_LABELS:
+                raise _wrong(f"more than {MAX_LABELS} labels; no job has so many")
         else:
             raise _wrong(f"{field} {operator} is not a term of its own here; see the comment on filter")
     return JobFilter(
@@ -58,6 +60,8 @@ def _terms(text: str) -> list[tuple[str, str, str]]:
         if term is None:
             raise _wrong(f"no term at {text[position : position + 40]!r}; a term is like state = RUNNING")
         value = term["bare"] if term["quoted"] is None else re.sub(r"\\(.)", r"\1", term["quoted"])
+        if not value.isprintable():
+            raise _wrong(f"{value!r:.60} has control characters, which no value has")
         terms.append((term["field"], term["operator"], value))
         position = term.end()
         if not text[position:].strip():
@@ -82,7 +86,10 @@ def _time(value: str) -> datetime:
         time = None
     if time is None or time.tzinfo is None:
         raise _wrong(f"{value!r} is no time with a zone, like 2026-01-31T00:00:00Z")
-    return time.astimezone(UTC)
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise _wrong(f"{value!r} is a time before year 1 or after 9999") from None
 
 
 def _label_key(field: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from google.protobuf.empty_pb2 import Empty
@@ -117,7 +118,8 @@ class UploadCalls:
                 "offset",
                 f"offset is {request.offset}; it must lie between 0 and {file.size}, the file's size",
             )
-        chunks = self.objects.read(key, offset=request.offset, chunk_bytes=CHUNK_BYTES)
+        read = partial(self.objects.read, key, offset=request.offset, chunk_bytes=CHUNK_BYTES)
+        chunks = await self.blocking.run(read)  # S3 is asked what is there before a byte comes
         while data := await self.blocking.run(next, chunks, b""):
             yield pb.ReadObjectResponse(data=data)
 

@@ -124,6 +124,11 @@ class S3Sources:
         if len(listed) > MAX_LISTED:
             raise _too_many(folder, f"more than {MAX_LISTED:,} objects below it")
         shown = [source for source in listed if not source.uri.rpartition("/")[2].startswith(".")]
+        for source in shown:
+            try:
+                S3Uri.parse(source.uri)
+            except ValueError as error:
+                raise InvalidRequest("uri", str(error)) from error
         return sorted(shown, key=lambda source: source.uri)
 
     def _call(self, client: S3Client, function: Callable[[], R]) -> R:

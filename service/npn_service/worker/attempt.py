@@ -5,7 +5,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -78,8 +78,9 @@ class Attempt:
                 outcome = self._settle(self._work())
             except LostLease:
                 _log.warning("attempt.lost_lease")
-            except Exception:  # the lease runs out and another attempt starts
+            except Exception:
                 _log.exception("attempt.abandoned")
+                outcome = self._give_up()
             finally:
                 self._service.leases.drop(self._lease)
                 self._child.close()
@@ -87,6 +88,14 @@ class Attempt:
             seconds = time.monotonic() - self._started
             _log.info("attempt.ended", outcome=outcome, seconds=round(seconds, 3))
             self._service.observer.job_ended(outcome=outcome, seconds=seconds)
+
+    def _give_up(self) -> str:
+        """After a defect: give the job back, counted, so that it does not go round for ever; returns the outcome."""
+        try:
+            return self._settle(Released(cause="the server met a defect in this attempt", counts=True))
+        except Exception:  # then the lease runs out
+            _log.exception("attempt.not_given_back")
+            return "lost"
 
     def _work(self) -> Ending:
         """Have the worker run the job; returns how that ended."""
@@ -133,7 +142,7 @@ class Attempt:
                 return Failed(error=describe(error))
             except (OSError, Unavailable) as error:
                 _log.warning("attempt.not_fetched", error=str(error))
-                return Released(cause=f"its data could not be fetched: {error}", counts=False)
+                return Released(cause=f"its data could not be fetched: {_said(error)}", counts=False)
             if self._lease.is_cancelled():
                 return Cancelled()
             if self._service.draining.is_set():
@@ -151,7 +160,7 @@ class Attempt:
         try:
             resume = self._fetch()
         except (OSError, Unavailable) as error:
-            return Released(cause=f"its checkpoint could not be read: {error}", counts=False)
+            return Released(cause=f"its checkpoint could not be read: {_said(error)}", counts=False)
         assignment = Assignment(
             job=self._job.name,
             attempt=self._job.attempt,
@@ -254,7 +263,8 @@ class Attempt:
 
     def _ask(self, message: Cancel | Suspend, ending: Ending, seconds: float) -> None:
         """Ask the worker to stop, which then is the `ending`; it is killed when it takes longer than `seconds`."""
-        self._child.send(message)
+        with suppress(ChildEnded):  # what it said last is still to be read
+            self._child.send(message)
         self._asked, self._kill_at = ending, time.monotonic() + seconds
 
     def _record_progress(self, *, pause: float = 0.0) -> None:
@@ -280,3 +290,8 @@ class Attempt:
         settlement = Settlement(self._service, self._lease, output=self._output, log=self._log, stderr=stderr)
         state = settlement.settle(ending)
         return "released" if state is State.QUEUED else state.value
+
+
+def _said(error: OSError | Unavailable) -> str:
+    """What the owner may read of it: no paths of this machine."""
+    return error.message if isinstance(error, Unavailable) else error.strerror or type(error).__name__

@@ -51,7 +51,8 @@ class AttemptLog:
 
     def text(self, stderr: str) -> str:
         """All of it, at most MAX_BYTES of UTF-8: the newest."""
-        return newest("\n".join(map(without_places, [*self._lines, *stderr.splitlines()])))
+        text = "\n".join(map(without_places, [*self._lines, *stderr.splitlines()]))
+        return newest(text.replace("\0", ""))  # which PostgreSQL does not store
 
 
 def without_places(line: str) -> str:

@@ -113,6 +113,8 @@ class CheckpointUploads:
         with self._changed:
             if self._newest is None:
                 self._newest = made
+            else:
+                self._forget(made)
             return not self._changed.wait_for(lambda: self._stopped, _RETRY_SECONDS)
 
     def _publish(self, made: Checkpointed) -> None:
@@ -128,7 +130,7 @@ class CheckpointUploads:
         size = sum(file.size for file in made.files)
         _log.info("checkpoint.recorded", step=made.step, bytes=size)
         with suppress(OSError, ServiceError):  # stays noted as garbage
-            sweep(self._store, self._objects)
+            sweep(self._store, self._objects, below=self._job.prefix)
 
     def _remove(self, made: Checkpointed) -> None:
         """Remove what was stored of one, unless the job points at it: a record whose answer was lost."""

@@ -52,7 +52,7 @@ class Settlement:
             self._discard()
             raise
         with suppress(OSError, ServiceError):  # stays noted as garbage
-            sweep(self._service.store, self._service.objects)
+            sweep(self._service.store, self._service.objects, below=self._job.prefix)
         return job.state
 
     def _log_trouble(self, ending: Ending) -> None:

@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 from job_samples import PLAN, RESULT, SPEC, lease
 
-from npn_service.errors import AlreadyExists, InvalidRequest, LimitExceeded, NotFound, WrongState
+from npn_service.errors import (
+    AlreadyExists,
+    InvalidRequest,
+    LimitExceeded,
+    NotFound,
+    Unavailable,
+    WrongState,
+)
 from npn_service.jobs.garbage import collect
 from npn_service.jobs.inputs import Inputs, JobInputs
 from npn_service.jobs.manager import JobManager
@@ -366,6 +373,34 @@ def test_a_sweep_that_was_cut_off_is_done_again(service: Service) -> None:
     collect(service.store, service.objects, job_retention=0)
     assert all_keys(service) == []
     assert service.store.list_garbage() == []
+
+
+def test_a_delete_removes_its_own_bytes(service: Service) -> None:
+    """What others left is for the next collection: a caller waits for nobody's bytes but its own."""
+    left, own = service.begin(a=A), service.begin(b=B)
+    service.send(left, "a", A)
+    service.send(own, "b", B)
+    service.store.delete_upload(owner="local", upload_id=left.id)
+    service.uploads.delete(owner="local", upload_id=own.id)
+    assert service.store.list_garbage() == [f"{left.prefix}a"]
+    assert all_keys(service) == [f"{left.prefix}a"]
+
+
+def test_nothing_more_is_hashed_or_removed_by_a_server_that_stops(service: Service) -> None:
+    """Bytes that are noted stay noted, and a completion is to be asked for again."""
+    stopping = threading.Event()
+    uploads = UploadManager(service.store, service.objects, UploadLimits(), stopping)
+    left, own = service.begin(a=A), service.begin(b=B)
+    service.send(left, "a", A)
+    service.send(own, "b", B)
+    service.store.delete_upload(owner="local", upload_id=left.id)
+    stopping.set()
+    collect(service.store, service.objects, job_retention=0, stopping=stopping)
+    assert service.store.list_garbage() == [f"{left.prefix}a"]
+    with pytest.raises(Unavailable, match="complete the upload again"):
+        uploads.complete(owner="local", upload_id=own.id)
+    stopping.clear()
+    assert uploads.complete(owner="local", upload_id=own.id).object_id
 
 
 LONG_AGO = 1_000_000_000.0  # seconds since 1970: old enough to be collected
