@@ -170,6 +170,8 @@ class _Builder:
             self.add_layer(node, module, name, weight)
         elif name.startswith(("aten.matmul", "aten.bmm", "aten.mm", "aten.scaled_dot_product")):
             self.add_product(node, name)
+        else:  # what no rule knows holds on to all that it reads, so its cost does not change
+            self.constant[1] += node.meta.get("macs", 0.0)
 
     def add_layer(self, node: fx.Node, module: nn.Module | None, name: str, weight: str) -> None:
         """A multiply-add per weight and position: of the input where the layer is a transposed one."""

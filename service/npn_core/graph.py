@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from .errors import InvalidInput
 from .progress import InputInfo
@@ -19,6 +21,8 @@ TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 LAYERS = (*CONVOLUTIONS, *TRANSPOSED, nn.Linear)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+ALPHA_DROPOUTS = (nn.AlphaDropout, nn.FeatureAlphaDropout)
+INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 # Two batch sizes that no axis of a network is likely to have: a size that differs between them follows the batch.
 _BATCHES = (13, 17)
@@ -52,21 +56,42 @@ class IndexSelect(nn.Module):
 
 
 def annotate(graph: fx.GraphModule, inputs: tuple[InputInfo, ...]) -> fx.GraphModule:
-    """Note every node's output shape in its `meta["shape"]`; returns the same graph.
+    """Note every node's output shape in its `meta["shape"]`, its cost in `meta["macs"]`; returns the same graph.
 
-    A `Shape` for a tensor, a tuple of them for several, None for anything else.  Nothing is computed.
+    A `Shape` for a tensor, a tuple of them for several, None for anything else.  The cost is the multiply-adds that
+    PyTorch counts for one sample, with all units there.  Nothing is computed.
     Raises InvalidInput where the samples do not fit the network.
     """
     training = graph.training
     graph.eval()
-    small, large = (_propagate(graph, inputs, batch) for batch in _BATCHES)
+    (small, few), (large, many) = (_propagate(graph, inputs, batch) for batch in _BATCHES)
     graph.train(training)
     for node in graph.graph.nodes:
         node.meta["shape"] = _shape(node, small[node.name], large[node.name])
+        more = (many[node.name] - few[node.name]) / (_BATCHES[1] - _BATCHES[0])  # with each sample
+        node.meta["macs"] = (few[node.name] - more * (_BATCHES[0] - 1)) / 2
     return graph
 
 
-def _propagate(graph: fx.GraphModule, inputs: tuple[InputInfo, ...], batch: int) -> dict[str, Any]:
+class _Counting(FakeTensorProp):
+    """Notes the floating-point operations of every node."""
+
+    def __init__(self, graph: fx.GraphModule, mode: FakeTensorMode, counter: FlopCounterMode) -> None:
+        super().__init__(graph, mode)
+        self.counter, self.found = counter, dict[str, int]()
+
+    def run_node(self, n: fx.Node) -> Any:
+        """The node's value, as ever."""
+        before = self.counter.get_total_flops()
+        value = super().run_node(n)
+        self.found[n.name] = self.counter.get_total_flops() - before
+        return value
+
+
+def _propagate(
+    graph: fx.GraphModule, inputs: tuple[InputInfo, ...], batch: int
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """What every node gives for so many samples, and its floating-point operations."""
     names = input_names(graph)
     if len(names) != len(inputs):
         raise InvalidInput(
@@ -75,13 +100,16 @@ def _propagate(graph: fx.GraphModule, inputs: tuple[InputInfo, ...], batch: int)
             reason="DATASET_SHAPES",
         )
     device = next((p.device for p in graph.parameters()), torch.device("cpu"))
-    with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():
+    mode, counter = FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False)
+    # attention as two products: its fused kernels have no count on the CPU
+    with torch.no_grad(), mode, sdpa_kernel(SDPBackend.MATH), counter:
+        counting = _Counting(graph, mode, counter)
         arguments = [torch.empty(batch, *i.shape, dtype=_taken(i.dtype), device=device) for i in inputs]
         try:
-            FakeTensorProp(graph, mode).propagate_dont_convert_inputs(*arguments)
+            counting.propagate_dont_convert_inputs(*arguments)
         except Exception as error:
             raise _does_not_fit(inputs, error) from error
-    return {node.name: node.meta.pop("val", None) for node in graph.graph.nodes}
+    return {node.name: node.meta.pop("val", None) for node in graph.graph.nodes}, counting.found
 
 
 def _taken(stored: str) -> torch.dtype:

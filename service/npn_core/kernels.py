@@ -12,8 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from .graph import (
+    ALPHA_DROPOUTS,
     CONVOLUTIONS,
     DROPOUTS,
+    INSTANCE_NORMS,
     NORMS,
     TRANSPOSED,
     IndexSelect,
@@ -57,8 +59,10 @@ def kernel_of(network: "Network", node: fx.Node) -> Kernel:
         return _convolution(network, node, module)
     if isinstance(module, NORMS):
         return _batch_norm(network, node, module)
-    if isinstance(module, DROPOUTS):
+    if isinstance(module, (*DROPOUTS, *ALPHA_DROPOUTS)):
         return _dropout(network, node, module)
+    if isinstance(module, INSTANCE_NORMS):
+        return _instance_norm(network, node, module)
     if isinstance(module, IndexSelect):
         return _selection(network, node, module)
     if module is not None and next(module.parameters(), None) is not None:
@@ -200,14 +204,42 @@ def _dropout(network: "Network", node: fx.Node, module: Any) -> Kernel:
         keep = one.noise.keep(name, _drawn(module, sizes), p, network.device)
         for dim, (index, _) in enumerate(indices):
             keep = keep if index is None or keep.shape[dim] == 1 else keep.index_select(dim, index)
-        return x * keep
+        return _alpha_dropped(x, keep > 0, p) if isinstance(module, ALPHA_DROPOUTS) else x * keep
+
+    return run
+
+
+def _alpha_dropped(x: Tensor, keep: Tensor, p: float) -> Tensor:
+    """SELU's lowest value where it is not kept, then mean and variance as before (arXiv:1706.02515)."""
+    lowest = -1.7580993408473766
+    scale = 0.0 if p == 1 else ((1 - p) * (1 + p * lowest**2)) ** -0.5
+    return scale * (torch.where(keep, x, lowest) - p * lowest)
+
+
+def _instance_norm(network: "Network", node: fx.Node, module: Any) -> Kernel:
+    target = node.target
+
+    def run(args: Any, kwargs: Any, one: "Pass") -> Tensor:
+        training = one.noise is not None or not module.track_running_stats
+        stats = not training or one.update_stats
+        return F.instance_norm(
+            args[0],
+            network.tensor(f"{target}.running_mean", one) if stats else None,
+            network.tensor(f"{target}.running_var", one) if stats else None,
+            network.tensor(f"{target}.weight", one),
+            network.tensor(f"{target}.bias", one),
+            training,
+            module.momentum or 0.0,
+            module.eps,
+        )
 
     return run
 
 
 def _drawn(module: nn.Module, sizes: list[int]) -> tuple[int, ...]:
     """The sizes of a dropout's noise: one number for each entry, or for each channel."""
-    return tuple(sizes) if isinstance(module, nn.Dropout) else (*sizes[:2], *(1 for _ in sizes[2:]))
+    every = isinstance(module, (nn.Dropout, nn.AlphaDropout))
+    return tuple(sizes) if every else (*sizes[:2], *(1 for _ in sizes[2:]))
 
 
 def _positions(network: "Network", node: fx.Node, x: Tensor, one: "Pass") -> list[tuple[Tensor | None, int]]:
@@ -230,12 +262,13 @@ def draw(network: "Network", node: fx.Node, batch: int, one: "Pass") -> None:
     if one.noise is None:
         return
     module, shape = module_of(network.graph, node), node.meta["shape"]
-    if isinstance(module, DROPOUTS):
+    if isinstance(module, (*DROPOUTS, *ALPHA_DROPOUTS)):
         sizes = [dim.size * (batch if dim.batched else 1) for dim in shape]
         one.noise.keep(node.name, _drawn(module, sizes), float(module.p), network.device)
     elif p := float(node.meta.get("dropout_p", 0.0)):
         queries, keys = (source(node, place).meta["shape"][-2].size for place in (0, 1))
-        one.noise.keep(node.name, (batch * shape[0].size, shape[1].size, queries, keys), p, network.device)
+        outer = [dim.size * (batch if dim.batched else 1) for dim in shape[:-2]]
+        one.noise.keep(node.name, (*outer, queries, keys), p, network.device)
 
 
 def _selection(network: "Network", node: fx.Node, module: IndexSelect) -> Kernel:
@@ -280,8 +313,8 @@ def _attention_with_dropout(
     """softmax(q k^T / sqrt(d)) v with dropout on the weights, in the formula of torch's documentation."""
     q, k, v, mask = (*args, None)[:4]
     causal = bool(args[5]) if len(args) > 5 else bool(kwargs.get("is_causal", False))
-    if k.shape[1] != q.shape[1]:
-        k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
+    if k.dim() > 3 and k.shape[-3] != q.shape[-3]:
+        k, v = (t.repeat_interleave(q.shape[-3] // t.shape[-3], dim=-3) for t in (k, v))
     scale = kwargs.get("scale") or 1 / math.sqrt(q.shape[-1])
     scores = q @ k.transpose(-2, -1) * scale
     if causal:
@@ -290,9 +323,12 @@ def _attention_with_dropout(
     if mask is not None:
         scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
     shape: Shape = node.meta["shape"]
-    size = (q.shape[0], shape[1].size, *scores.shape[-2:])
-    keep = one.noise.keep(node.name, size, p, network.device)  # type: ignore[union-attr]
-    heads = network.indices(node, one)[1]
-    keep = keep if heads is None else keep.index_select(1, heads)
-    attended: Tensor = (scores.softmax(dim=-1) * keep) @ v
+    size = [*scores.shape]
+    heads = network.indices(node, one)[-3]
+    if heads is not None:
+        size[-3] = shape[-3].size
+    keep = one.noise.keep(node.name, tuple(size), p, network.device)  # type: ignore[union-attr]
+    keep = keep if heads is None else keep.index_select(-3, heads)
+    # as torch's own: a row that is masked altogether gives 0
+    attended: Tensor = (torch.ops.aten._safe_softmax(scores, -1) * keep) @ v
     return attended

@@ -12,7 +12,7 @@ import torch
 
 from .refusal import HOW_TO_EXPORT, refuse, shown
 
-_ATEN = re.compile(r"torch\.ops\.aten\.([a-z_][a-z0-9_]*)\.([A-Za-z_][A-Za-z0-9_]*)", re.ASCII)
+_ATEN = re.compile(r"torch\.ops\.aten\.([A-Za-z_][A-Za-z0-9_]*)\.([A-Za-z_][A-Za-z0-9_]*)", re.ASCII)
 
 # Arithmetic of sizes, of torch._export.serde.serialize._SYM_OPS.  Shifts are missing: no export needs them.
 _SIZES = frozenset(
@@ -44,7 +44,7 @@ _PRIVATE = frozenset({
 _DENIED = re.compile(
     r"from_file|set|set_|set_data|data|save|warn|resize.*|record_stream|pin_memory|is_pinned|cuda|xpu"
     r"|empty.*|new_empty.*|storage.*|output_nr|retain_grad|requires_grad_|rename.*|align_.*|refine_names"
-    r"|swap.*|lstm_.*|quantize.*|.*(?:backward|quantiz|quantis|fbgemm|mkldnn|cudnn|miopen|sparse|nested|csr|csc"
+    r"|swap.*_|lstm_.*|quantize.*|.*(?:backward|quantiz|quantis|fbgemm|mkldnn|cudnn|miopen|sparse|nested|csr|csc"
     r"|bsr|bsc|coalesce|crow_|ccol_|col_indices|row_indices|to_dense|q_scale|q_zero|q_per|int_repr|names).*"
 )
 _ARGUMENTS = re.compile(

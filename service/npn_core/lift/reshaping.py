@@ -7,7 +7,7 @@ import torch
 from torch import fx
 
 from .builder import Builder
-from .symbols import shape
+from .symbols import dtype, shape
 from .weights import Weight
 
 aten = torch.ops.aten
@@ -42,6 +42,18 @@ def expand_as(builder: Builder, old: fx.Node, bound: dict[str, Any]) -> Any:
     """aten.expand_as."""
     sizes = _sizes(builder, bound["other"], old.args[1], old)
     return builder.emit(aten.expand.default, bound["self"], sizes, old=old)
+
+
+def copy(builder: Builder, old: fx.Node, bound: dict[str, Any]) -> Any:
+    """aten.copy, which has no gradient: the source in the target's size and type."""
+    value: Any = bound["src"]
+    if shape(old.args[1]) != shape(old.args[0]):
+        value = builder.emit(
+            aten.expand.default, value, _sizes(builder, bound["self"], old.args[0], old), old=old
+        )
+    if dtype(old.args[1]) != dtype(old.args[0]):
+        value = builder.emit(aten.to.dtype, value, dtype(old.args[0]), old=old)
+    return value
 
 
 def expand(builder: Builder, old: fx.Node, bound: dict[str, Any]) -> Any:
@@ -190,9 +202,10 @@ HANDLERS = {
     "expand": expand,
     "expand_copy": expand,
     "expand_as": expand_as,
+    "copy": copy,
     "flatten": flatten,
     **dict.fromkeys(("permute", "permute_copy", "transpose", "transpose_copy", "t", "movedim"), permute),
-    **dict.fromkeys(("moveaxis", "swapaxes", "swapdims", "mT", "adjoint"), permute),
+    **dict.fromkeys(("moveaxis", "swapaxes", "swapdims", "mT", "mH", "adjoint"), permute),
     "numpy_T": reverse,
     "squeeze": squeeze,
     "squeeze_copy": squeeze,

@@ -64,6 +64,13 @@ def shape(node: Any) -> tuple[Any, ...]:
     return tuple(value.shape)
 
 
+def dtype(node: Any) -> torch.dtype:
+    """The type of the old node's tensor."""
+    shape(node)  # raises where it has none
+    found: torch.dtype = node.meta["val"].dtype
+    return found
+
+
 def _first(node: fx.Node) -> Any:
     sizes = shape(node)
     if not sizes:

@@ -11,7 +11,15 @@ import torch
 from torch import fx, nn
 
 from npn_core.axes import Labelling
-from npn_core.graph import CONVOLUTIONS, DROPOUTS, NORMS, TRANSPOSED, IndexSelect, operator_name
+from npn_core.graph import (
+    ALPHA_DROPOUTS,
+    CONVOLUTIONS,
+    DROPOUTS,
+    NORMS,
+    TRANSPOSED,
+    IndexSelect,
+    operator_name,
+)
 
 from .between import along_a_dim, attention, channelwise, entrywise, glu, matmul, reduction
 from .ends import attribute, fixed, getitem, nothing, output, unknown
@@ -40,6 +48,7 @@ Rule = Callable[[Labelling, fx.Node], Any]
 # Act on every entry for itself.
 ENTRYWISE_MODULES = (
     *DROPOUTS,
+    *ALPHA_DROPOUTS,
     nn.ReLU,
     nn.ReLU6,
     nn.LeakyReLU,
@@ -52,6 +61,10 @@ ENTRYWISE_MODULES = (
     nn.Hardswish,
     nn.Hardsigmoid,
     nn.Hardtanh,
+    nn.Hardshrink,
+    nn.Softshrink,
+    nn.Tanhshrink,
+    nn.Threshold,
     nn.Sigmoid,
     nn.LogSigmoid,
     nn.Tanh,

@@ -1,12 +1,13 @@
 """Rules for what stands between layers: entry by entry, channel by channel, sums, products, attention."""
 
+import re
 from typing import Any
 
 import numpy as np
 from torch import fx, nn
 
 from npn_core.axes import Axes, Labelling
-from npn_core.graph import arguments, describe, source
+from npn_core.graph import Dim, Shape, arguments, describe, operator_name, source
 from npn_core.units import Labels
 
 from .ends import pin_all, unknown
@@ -44,11 +45,14 @@ def broadcast(labelling: Labelling, operands: list[fx.Node], from_end: int, reas
 
 
 def channelwise(labelling: Labelling, node: fx.Node) -> Any:
-    """Each channel for itself, along the axes behind it."""
+    """Each channel for itself, along the axes behind it: as many as the operation's name says, or all but two."""
     x = labelling.axes(source(node))
-    for labels in x[2:]:
+    module = labelling.module(node)
+    said = re.search(r"([123])d", operator_name(node) if module is None else type(module).__name__)
+    places = int(said[1]) if said else len(x) - 2
+    for labels in x[len(x) - places :]:
         labelling.atoms.pin(labels, f"{describe(node)} moves along it")
-    axes = (*x[:2], *(None,) * (len(x) - 2))
+    axes = (*x[: len(x) - places], *(None,) * places)
     several = not all(hasattr(dim, "batched") for dim in node.meta["shape"])
     return (axes,) * len(node.meta["shape"]) if several else axes
 
@@ -119,20 +123,40 @@ def _leading(labelling: Labelling, node: fx.Node, inner: int) -> Axes:
 
 def attention(labelling: Labelling, node: fx.Node) -> Any:
     """softmax(q k^T) v, head by head; several query heads may share a key-value head."""
-    q, k, v = (labelling.axes(source(node, place)) for place in range(3))
-    queries, keys = (labelling.shape(source(node, place))[1] for place in range(2))
+    values = [labelling.axes(source(node, place)) for place in range(3)]
     mask = arguments(node)["attn_mask"]
-    for axes in (q, k, v):
-        for labels in (axes[0], *axes[2:]):
+    per_head = _has_heads(labelling, node)
+    for axes in values:
+        for labels in (*axes[:-3], *axes[-2:]) if per_head else axes:
             labelling.atoms.pin(labels, f"{describe(node)} sums over it")
     if isinstance(mask, fx.Node):
         pin_all(labelling, mask, f"{describe(node)} takes it as its mask")
-    reason = f"{describe(node)} joins it with heads that never change"
-    heads = labelling.atoms.merge(k[1], v[1], reason) if not (k[1] is v[1] is None) else None
-    if heads is not None and queries.size != keys.size:
-        heads = np.repeat(heads, queries.size // keys.size)
-    if not (heads is q[1] is None):
-        heads = labelling.atoms.merge(q[1], heads, reason)
+    rank = len(labelling.shape(node))
+    if not per_head:
+        return (None,) * rank
+    heads = _joined_heads(labelling, node, *(axes[-3] for axes in values))
+    if heads is not None and isinstance(mask, fx.Node) and _is_per_head(labelling.shape(mask)):
+        labelling.atoms.pin(heads, f"{describe(node)} has a mask of its own for each")
     if heads is not None:
         labelling.heads.append(heads)
-    return (None, heads, None, None)
+    return (*(None,) * (rank - 3), heads, None, None)
+
+
+def _has_heads(labelling: Labelling, node: fx.Node) -> bool:
+    """Whether there is an axis of heads: (..., heads, length, features) and not (batch, length, features)."""
+    return len(labelling.shape(node)) > 3
+
+
+def _is_per_head(mask: Shape) -> bool:
+    return len(mask) > 2 and mask[-3] != Dim(1, False)
+
+
+def _joined_heads(
+    labelling: Labelling, node: fx.Node, q: Labels | None, k: Labels | None, v: Labels | None
+) -> Labels | None:
+    queries, keys = (labelling.shape(source(node, place))[-3] for place in range(2))
+    reason = f"{describe(node)} joins it with heads that never change"
+    heads = labelling.atoms.merge(k, v, reason) if not (k is v is None) else None
+    if heads is not None and queries.size != keys.size:
+        heads = np.repeat(heads, queries.size // keys.size)
+    return heads if heads is q is None else labelling.atoms.merge(q, heads, reason)

@@ -193,7 +193,10 @@ def pad(labelling: Labelling, node: fx.Node) -> Axes:
 def pixel_shuffle(labelling: Labelling, node: fx.Node) -> Axes:
     """r^2 channels become one, r times as large in both directions."""
     x = list(labelling.axes(source(node)))
-    channels = labelling.shape(node)[1].size
-    if x[1] is not None:
-        x[1] = labelling.atoms.merge_within(np.asarray(x[1]).reshape(channels, -1))
+    channels = labelling.shape(node)[-3].size
+    for labels in x[-2:]:
+        labelling.atoms.pin(labels, f"{describe(node)} stretches it")
+    x[-2:] = None, None
+    if x[-3] is not None:
+        x[-3] = labelling.atoms.merge_within(np.asarray(x[-3]).reshape(channels, -1))
     return tuple(x)

@@ -46,6 +46,9 @@ def flatten(labelling: Labelling, node: fx.Node) -> Axes:
 
 def _through(labelling: Labelling, node: fx.Node) -> Axes:
     x = source(node)
+    for dim, labels in zip(labelling.shape(x), labelling.axes(x), strict=True):
+        if dim.size == 1:  # nothing says which axis of the result has it
+            labelling.atoms.pin(labels, f"{describe(node)} drops its axis")
     ins = _parts(labelling.shape(x), labelling.axes(x))
     outs = _parts(labelling.shape(node), (None,) * len(labelling.shape(node)))
     result: list[Labels | None] = [None] * len(labelling.shape(node))
