@@ -3,7 +3,8 @@
     pip install matplotlib
     python benchmarks/plot.py --task lenet --results docs/results/lenet.json --out docs/results/lenet.svg
 
-Small points are single runs, large ones means with 95 % intervals, crosses what others published.
+Small points are single runs, large ones means with 95 % intervals, joined from size to size, crosses what others
+published.
 """
 
 import argparse
@@ -98,18 +99,20 @@ def main() -> None:
 
 def draw(axes: Axes, task: Task, results: list[dict[str, Any]]) -> None:
     """One plot."""
-    for number, own in enumerate(kinds(results)):
-        row, colour = mean_of(own), f"C{number}"
+    for number, run in enumerate(dict.fromkeys(one["run"] for one in results)):
+        own = sorted((one for one in results if one["run"] == run), key=lambda one: float(one[task.size]))
+        rows, colour = [mean_of(kind) for kind in kinds(own)], f"C{number}"
         sizes, errors = [one[task.size] for one in own], [100 * (1 - one["test"]) for one in own]
         axes.plot(sizes, errors, ".", color=colour, alpha=0.4)
         axes.errorbar(
-            row[task.size],
-            row["error_percent"],
-            yerr=row["interval"],
-            fmt="o",
+            [row[task.size] for row in rows],
+            [row["error_percent"] for row in rows],
+            yerr=[row["interval"] or 0.0 for row in rows],
+            fmt="o-",
+            linewidth=1,
             capsize=3,
             color=colour,
-            label=label(row),
+            label=run,
         )
     for number, peer in enumerate(task.peers):
         axes.plot(peer.size, peer.error, "x", color="0.35")
@@ -127,14 +130,6 @@ def draw(axes: Axes, task: Task, results: list[dict[str, Any]]) -> None:
     axes.set_ylim(bottom=task.floor)
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3)
-
-
-def label(row: dict[str, Any]) -> str:
-    """The kind of run, its limits, and the widths of one that was built small."""
-    limits = [f"{limit:,} {kind}" for kind, limit in (row.get("limits") or {}).items()]
-    widths = [str(value) for value in (row.get("widths") or {}).values()]
-    details = ", ".join(limits + widths)
-    return f"{row['run']}: {details}" if details else row["run"]
 
 
 if __name__ == "__main__":
