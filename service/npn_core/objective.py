@@ -35,7 +35,7 @@ class Objective:
             return F.cross_entropy(self.logits(outputs, target), target)
         output = outputs[self.output]
         error = F.mse_loss(output, target.view_as(output))
-        return error if self.kind == "mse" else error / target.var(correction=0).clamp_min(1e-12)
+        return error if self.kind == "mse" else error / _variance(target).clamp_min(1e-12)
 
     def logits(self, outputs: Outputs, labels: Tensor) -> Tensor:
         """The output with its classes along axis 1, where torch's losses expect them."""
@@ -130,5 +130,10 @@ def probe(outputs: Outputs, output: int, generator: torch.Generator) -> Tensor:
     """
     chosen = outputs[output]
     weights = torch.randn(chosen.shape, generator=generator).to(chosen.device)
-    scale = chosen.detach().std(correction=0).clamp_min(1e-6) * math.sqrt(chosen.numel())
+    scale = _variance(chosen.detach()).sqrt().clamp_min(1e-6) * math.sqrt(chosen.numel())
     return (chosen * weights).sum() / scale
+
+
+def _variance(x: Tensor) -> Tensor:
+    """Of all entries; 0 where there is one alone."""
+    return x.var(correction=min(1, x.numel() - 1))

@@ -55,7 +55,7 @@ def test_the_text_is_standard_json() -> None:
     labels=st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3),
     lr=st.floats(min_value=1e-300, max_value=1e300),
     seed=st.integers(min_value=0, max_value=2**63 - 1),
-    mean=st.lists(st.floats(allow_nan=False), max_size=3),
+    mean=st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=3),
     max_macs=st.none() | st.integers(min_value=1),
 )
 def test_any_spec_comes_back_equal(
