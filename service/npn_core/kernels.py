@@ -170,24 +170,26 @@ def _batch_norm(network: "Network", node: fx.Node, module: Any) -> Kernel:
     target = node.target
 
     def run(args: Any, kwargs: Any, one: "Pass") -> Tensor:
-        training = one.noise is not None or not module.track_running_stats
-        stats = not training or one.update_stats
         momentum = module.momentum
         if momentum is None:  # cumulative average
             tracked = network.tensor(f"{target}.num_batches_tracked", one)
             momentum = 1.0 if tracked is None else 1.0 / (float(tracked) + 1)
-        return F.batch_norm(
-            args[0],
-            network.tensor(f"{target}.running_mean", one) if stats else None,
-            network.tensor(f"{target}.running_var", one) if stats else None,
-            network.tensor(f"{target}.weight", one),
-            network.tensor(f"{target}.bias", one),
-            training,
-            momentum,
-            module.eps,
-        )
+        return F.batch_norm(args[0], *_normalisation(network, node, module, one), momentum, module.eps)
 
     return run
+
+
+def _normalisation(
+    network: "Network", node: fx.Node, module: Any, one: "Pass"
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, bool]:
+    """Mean and variance that were gathered, scale, shift, and whether the input's own statistics are taken."""
+    training = one.noise is not None or not module.track_running_stats
+    stats = not training or one.update_stats
+    mean, variance, scale, shift = (
+        network.tensor(f"{node.target}.{name}", one)
+        for name in ("running_mean", "running_var", "weight", "bias")
+    )
+    return mean if stats else None, variance if stats else None, scale, shift, training
 
 
 def _dropout(network: "Network", node: fx.Node, module: Any) -> Kernel:
@@ -217,21 +219,9 @@ def _alpha_dropped(x: Tensor, keep: Tensor, p: float) -> Tensor:
 
 
 def _instance_norm(network: "Network", node: fx.Node, module: Any) -> Kernel:
-    target = node.target
-
     def run(args: Any, kwargs: Any, one: "Pass") -> Tensor:
-        training = one.noise is not None or not module.track_running_stats
-        stats = not training or one.update_stats
-        return F.instance_norm(
-            args[0],
-            network.tensor(f"{target}.running_mean", one) if stats else None,
-            network.tensor(f"{target}.running_var", one) if stats else None,
-            network.tensor(f"{target}.weight", one),
-            network.tensor(f"{target}.bias", one),
-            training,
-            module.momentum or 0.0,
-            module.eps,
-        )
+        normalisation = _normalisation(network, node, module, one)
+        return F.instance_norm(args[0], *normalisation, module.momentum or 0.0, module.eps)
 
     return run
 

@@ -161,12 +161,12 @@ def _train(
 def _warnings(
     prepared: Prepared, dense: Cost, budget: Budget, training: Training, expansion: Expansion | None
 ) -> tuple[str, ...]:
-    removes = [kind for kind, limit in budget.limits.items() if limit < getattr(dense, kind)]
-    searches = budget.max_accuracy_drop_points is not None
+    open_ended = expansion is not None or budget.max_accuracy_drop_points is not None
+    removes = open_ended or any(limit < getattr(dense, kind) for kind, limit in budget.limits.items())
     warnings = [
         f"max_{kind} is {limit:,} and the dense network has {getattr(dense, kind):,}: nothing will be removed"
         for kind, limit in budget.limits.items()
-        if not (removes or searches or expansion is not None)
+        if not removes
     ]
     course = Course.of(
         training,

@@ -48,8 +48,12 @@ def measured(job: CompressJob, prepared: Prepared, data: Data, trained: Trained)
 
     def answers(network: Network, batches: Iterator[Batch]) -> Iterator[tuple[Outputs, Any]]:
         for batch in batches:
-            y = dense.evaluate(batch.x)[objective.output] if own_teacher else batch.y
-            yield network.evaluate(batch.x), y
+            outputs = network.evaluate(batch.x)
+            if own_teacher:
+                said = outputs if network is dense else dense.evaluate(batch.x)
+                yield outputs, said[objective.output]
+            else:
+                yield outputs, batch.y
 
     found = [named("received", trained.state.received)] if trained.state.received else []
     for name, network in (("dense", dense), ("compact", compacted)):

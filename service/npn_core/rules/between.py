@@ -125,13 +125,13 @@ def attention(labelling: Labelling, node: fx.Node) -> Any:
     """softmax(q k^T) v, head by head; several query heads may share a key-value head."""
     values = [labelling.axes(source(node, place)) for place in range(3)]
     mask = arguments(node)["attn_mask"]
-    per_head = _has_heads(labelling, node)
+    rank = len(labelling.shape(node))
+    per_head = rank > 3  # (..., heads, length, features), not (batch, length, features)
     for axes in values:
         for labels in (*axes[:-3], *axes[-2:]) if per_head else axes:
             labelling.atoms.pin(labels, f"{describe(node)} sums over it")
     if isinstance(mask, fx.Node):
         pin_all(labelling, mask, f"{describe(node)} takes it as its mask")
-    rank = len(labelling.shape(node))
     if not per_head:
         return (None,) * rank
     heads = _joined_heads(labelling, node, *(axes[-3] for axes in values))
@@ -140,11 +140,6 @@ def attention(labelling: Labelling, node: fx.Node) -> Any:
     if heads is not None:
         labelling.heads.append(heads)
     return (*(None,) * (rank - 3), heads, None, None)
-
-
-def _has_heads(labelling: Labelling, node: fx.Node) -> bool:
-    """Whether there is an axis of heads: (..., heads, length, features) and not (batch, length, features)."""
-    return len(labelling.shape(node)) > 3
 
 
 def _is_per_head(mask: Shape) -> bool:

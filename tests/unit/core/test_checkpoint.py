@@ -377,20 +377,16 @@ def test_a_damaged_file_is_refused(one: Undisturbed, file: str, damage: str, tmp
     check_refused(one, folder, file)
 
 
-def test_another_version_goes_on_and_says_so(one: Undisturbed, tmp_path: Path) -> None:
-    """A checkpoint of another torch is used, but nobody is told that the bits are the same."""
-    change: Change = lambda document, _: document["versions"].update(torch="1.0")  # noqa: E731
-    folder = damaged(one.kept[3, 0], tmp_path / "other", change)
-    job = replace(one.job, output=tmp_path / "out", checkpoint=folder)
-    run(job)
-    report = report_of(job)
-    assert report.resumed == 1
-    assert any("not bit for bit" in warning for warning in report.warnings)
-
-
-def test_another_precision_goes_on_and_says_so(one: Undisturbed, tmp_path: Path) -> None:
-    """What "auto" came to on the processor where the job began may be another on the one where it goes on."""
-    change: Change = lambda document, _: document["training"].update(precision="bfloat16")  # noqa: E731
+@pytest.mark.parametrize(
+    ("part", "key", "value"), [("versions", "torch", "1.0"), ("training", "precision", "bfloat16")]
+)
+def test_another_version_goes_on_and_says_so(
+    one: Undisturbed, tmp_path: Path, part: str, key: str, value: str
+) -> None:
+    """A checkpoint of another torch, or of a processor where "auto" came to another precision, is used, but nobody is
+    told that the bits are the same.
+    """
+    change: Change = lambda document, _: document[part].update({key: value})  # noqa: E731
     folder = damaged(one.kept[3, 0], tmp_path / "other", change)
     job = replace(one.job, output=tmp_path / "out", checkpoint=folder)
     run(job)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 import torch.nn.functional as F
+from coupled_networks import Written
 from small_networks import infos
 from torch import Generator, Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
@@ -22,18 +23,9 @@ from npn_core.step import Sliced, gated_outputs
 from npn_core.surgery import compact
 
 
-class Layers(nn.Module):
-    """Layers by their names, used by `run(self, x)`."""
-
-    def __init__(self, run: Callable[..., Tensor], **layers: nn.Module | nn.Parameter) -> None:
-        super().__init__()
-        self.run = run
-        for name, layer in layers.items():
-            setattr(self, name, layer)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """What `run` gives."""
-        return self.run(self, x)
+def written(run: Callable[..., Tensor], **layers: nn.Module | nn.Parameter) -> nn.Module:
+    """The layers, used by `run(layers, x)`."""
+    return Written(run, layers)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +45,7 @@ def padded_encoder() -> nn.Module:
         masked = x[:, :, 0] > 1
         return self.out(self.layer(x, src_key_padding_mask=masked.detach()).flatten(1))
 
-    return Layers(run, layer=layer, out=nn.Linear(40, 3))
+    return written(run, layer=layer, out=nn.Linear(40, 3))
 
 
 def biased_attention() -> nn.Module:
@@ -65,7 +57,7 @@ def biased_attention() -> nn.Module:
         return self.out(attended.transpose(1, 2).flatten(1))
 
     bias = nn.Parameter(torch.randn(1, 2, 5, 5))
-    return Layers(run, qkv=nn.Linear(4, 24), bias=bias, out=nn.Linear(40, 3))
+    return written(run, qkv=nn.Linear(4, 24), bias=bias, out=nn.Linear(40, 3))
 
 
 def single_head(dropout: float = 0.0) -> nn.Module:
@@ -77,7 +69,7 @@ def single_head(dropout: float = 0.0) -> nn.Module:
         return self.out(torch.relu(self.hidden(attended)).mean(1))
 
     parts = {name: nn.Linear(4, 6) for name in "qkv"}
-    return Layers(run, **parts, hidden=nn.Linear(6, 7), out=nn.Linear(7, 3))
+    return written(run, **parts, hidden=nn.Linear(6, 7), out=nn.Linear(7, 3))
 
 
 def normed_weight() -> nn.Module:
@@ -93,13 +85,13 @@ def einsum() -> nn.Module:
         x = torch.relu(self.hidden(x))
         return torch.einsum("nlf,fo->nlo", x, self.weight).mean(1)
 
-    return Layers(run, hidden=nn.Linear(4, 6), weight=nn.Parameter(torch.randn(6, 3)))
+    return written(run, hidden=nn.Linear(4, 6), weight=nn.Parameter(torch.randn(6, 3)))
 
 
 def decoder() -> nn.Module:
     """Cross-attention, which takes its projections out of one weight."""
     layer = nn.TransformerDecoderLayer(8, 2, 12, dropout=0.0, batch_first=True)
-    return Layers(lambda self, x: self.out(self.layer(x, x).flatten(1)), layer=layer, out=nn.Linear(40, 3))
+    return written(lambda self, x: self.out(self.layer(x, x).flatten(1)), layer=layer, out=nn.Linear(40, 3))
 
 
 def writes() -> nn.Module:
@@ -112,7 +104,7 @@ def writes() -> nn.Module:
         out[:, :, 0] += 1
         return self.out(torch.relu(self.hidden(out)).mean(1))
 
-    return Layers(run, cell=nn.Linear(4, 6), hidden=nn.Linear(6, 7), out=nn.Linear(7, 3))
+    return written(run, cell=nn.Linear(4, 6), hidden=nn.Linear(6, 7), out=nn.Linear(7, 3))
 
 
 def alpha_dropout() -> nn.Module:
@@ -136,7 +128,7 @@ def transposes() -> nn.Module:
         x = torch.relu(x @ self.weight.T)
         return self.out(x.mT.mH.swapaxes(1, 2).mT.mean(1))
 
-    return Layers(run, hidden=nn.Linear(4, 6), weight=nn.Parameter(torch.randn(7, 6)), out=nn.Linear(7, 3))
+    return written(run, hidden=nn.Linear(4, 6), weight=nn.Parameter(torch.randn(7, 6)), out=nn.Linear(7, 3))
 
 
 def one_channel() -> nn.Module:
@@ -147,12 +139,12 @@ def one_channel() -> nn.Module:
         first = y[:, :1].reshape(y.shape[0], -1)
         return self.out(torch.relu(self.other(y)).mean((2, 3))) + first.sum(1, keepdim=True)
 
-    return Layers(run, conv=nn.Conv2d(2, 6, 3), other=nn.Conv2d(6, 5, 3), out=nn.Linear(5, 3))
+    return written(run, conv=nn.Conv2d(2, 6, 3), other=nn.Conv2d(6, 5, 3), out=nn.Linear(5, 3))
 
 
 def pooled_features() -> nn.Module:
     """Pooling without an axis of channels."""
-    return Layers(
+    return written(
         lambda self, x: self.out(F.max_pool1d(self.hidden(x), 2)), hidden=nn.Linear(4, 8), out=nn.Linear(4, 3)
     )
 
@@ -164,7 +156,7 @@ def shuffled_frames() -> nn.Module:
         frames = self.conv(x.flatten(0, 1)).unflatten(0, (-1, 2))
         return self.out(F.pixel_shuffle(frames, 2).mean((1, 3, 4)))
 
-    return Layers(run, conv=nn.Conv2d(2, 8, 3), out=nn.Linear(2, 3))
+    return written(run, conv=nn.Conv2d(2, 8, 3), out=nn.Linear(2, 3))
 
 
 IDIOMS = {
@@ -229,7 +221,7 @@ def test_a_row_that_is_masked_altogether_gives_nothing() -> None:
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=0.1)
         return self.out(attended.transpose(1, 2).flatten(1))
 
-    module = Layers(run, qkv=nn.Linear(4, 24), out=nn.Linear(40, 3))
+    module = written(run, qkv=nn.Linear(4, 24), out=nn.Linear(40, 3))
     x = torch.randn(6, 5, 4, generator=Generator().manual_seed(1))
     x[:, 0, 0] = -1
     dynamic = ({0: torch.export.Dim("batch", min=1)},)
