@@ -53,7 +53,7 @@ def save(path: Path | None, results: Sequence[dict[str, Any]]) -> None:
     print(json.dumps(results[-1]), flush=True)
     if path is not None:
         document = {"machine": machine(), "summary": summary(results), "results": list(results)}
-        path.write_text(json.dumps(document, indent=2) + "\n")
+        path.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n")
 
 
 def print_ratios(results: Sequence[dict[str, Any]], bases: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Growing and shrinking to a budget in parameters: LeNet-5-Caffe and an MLP on MNIST, one hidden layer on Moons.
+"""Growing and shrinking to a budget: LeNet-5-Caffe and an MLP on MNIST, one hidden layer on Moons.
 
     python benchmarks/expand.py --task lenet --dataset ../shared/data/mnist.npz --out expand_lenet.json
     python benchmarks/expand.py --task mlp --dataset ../shared/data/mnist.npz --out expand_mlp.json
@@ -12,6 +12,7 @@ one process; the test split is read once, at the end.
 
 import argparse
 import itertools
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,10 +50,9 @@ TASKS = {
         large=CatalogueModel(name="lenet5-caffe"),
         small=CatalogueModel(name="lenet5-caffe", params={"widths": "3,3,3"}),
         awake={},
-        budgets={
-            "expand": Budget(max_params=2_700),
-            "sparsify": Budget(max_params=2_700, max_macs=158_000),  # what BC-GHS has
-        },
+        budgets=dict.fromkeys(
+            ("expand", "sparsify"), Budget(max_params=2_700, max_macs=158_000)
+        ),  # as BC-GHS has
         epochs=60,
         batch_size=128,
     ),
@@ -103,7 +103,7 @@ def main() -> None:
                 task.budgets[run],
                 expansion=Expansion(awake=task.awake) if grows else None,
             )
-            results.append({"run": run, "k": k, **found})
+            results.append({"run": run, "k": "inf" if k == math.inf else k, **found})
             save(arguments.out, results)
     for row in summary(results):
         print(row)

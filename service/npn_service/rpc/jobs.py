@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import ExitStack, aclosing, closing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -107,10 +107,11 @@ class JobCalls:
     ) -> JobPlan | None:
         """What the job comes to, or None where that takes too long; raises what is wrong with it."""
         hold = partial(self.inputs.hold, owner=owner, spec=spec, sources=sources)
-        with ExitStack() as held:
+        async with AsyncExitStack() as held:
             try:
                 async with asyncio.timeout(_FETCH_SECONDS), self.fetches:
-                    fetching = held.enter_context(closing(Fetching(lambda stop: hold(stop=stop))))
+                    fetching = Fetching(lambda stop: hold(stop=stop))
+                    held.push_async_callback(self.carrying.run, fetching.close)
                     inputs = await asyncio.wrap_future(fetching.inputs)
             except (TimeoutError, Unavailable) as error:
                 _log.info("job.not_fetched", error=str(error))
