@@ -9,6 +9,7 @@ published.
 
 import argparse
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def draw(axes: Axes, task: Task, results: list[dict[str, Any]]) -> None:
         own = sorted((one for one in results if one["run"] == run), key=lambda one: float(one[task.size]))
         rows, colour = [mean_of(kind) for kind in kinds(own)], f"C{number}"
         sizes, errors = [one[task.size] for one in own], [100 * (1 - one["test"]) for one in own]
-        axes.plot(sizes, errors, ".", color=colour, alpha=0.4)
+        axes.plot(sizes, errors, ".", color=colour, alpha=0.4, clip_on=False)
         axes.errorbar(
             [row[task.size] for row in rows],
             [row["error_percent"] for row in rows],
@@ -114,9 +115,20 @@ def draw(axes: Axes, task: Task, results: list[dict[str, Any]]) -> None:
             color=colour,
             label=run,
         )
+    axes.plot(
+        [peer.size for peer in task.peers],
+        [peer.error for peer in task.peers],
+        "x",
+        color="0.35",
+        clip_on=False,
+    )
+    axes.set(xscale="log", xlabel=NAMES[task.size], ylabel="test error, %", title=task.title)
+    axes.margins(x=0.35, y=0.12)
+    axes.set_ylim(bottom=task.floor)
+    left, right = axes.get_xlim()
     for number, peer in enumerate(task.peers):
-        axes.plot(peer.size, peer.error, "x", color="0.35")
-        side = "right" if peer.size > 1e5 else "left"  # of the text, so that it stays inside
+        place = math.log(peer.size / left) / math.log(right / left)
+        side = "right" if place > 0.7 else "left"  # of the text, so that it stays inside
         axes.annotate(
             peer.name,
             (peer.size, peer.error),
@@ -125,9 +137,6 @@ def draw(axes: Axes, task: Task, results: list[dict[str, Any]]) -> None:
             ha=side,
             color="0.35",
         )
-    axes.set(xscale="log", xlabel=NAMES[task.size], ylabel="test error, %", title=task.title)
-    axes.margins(x=0.35, y=0.12)
-    axes.set_ylim(bottom=task.floor)
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3)
 
