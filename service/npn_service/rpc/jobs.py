@@ -111,7 +111,7 @@ class JobCalls:
             try:
                 async with asyncio.timeout(_FETCH_SECONDS), self.fetches:
                     fetching = Fetching(lambda stop: hold(stop=stop))
-                    held.push_async_callback(self.carrying.run, fetching.close)
+                    held.push_async_callback(self.blocking.run, fetching.close)
                     inputs = await asyncio.wrap_future(fetching.inputs)
             except (TimeoutError, Unavailable) as error:
                 _log.info("job.not_fetched", error=str(error))
