@@ -50,17 +50,23 @@ def smallest_mask(model: CostModel, round_to: int = 1) -> Tensor:
     ).populate(none)
 
 
-def check_feasible(model: CostModel, budget: Budget, round_to: int = 1) -> tuple[Cost, Cost]:
-    """The dense cost and the smallest; raises InfeasibleBudget naming the range that can be met."""
+def check_feasible(
+    model: CostModel, budget: Budget, round_to: int = 1, *, grows: bool = False
+) -> tuple[Cost, Cost]:
+    """The dense cost and the smallest; raises InfeasibleBudget naming the range that can be met.
+
+    A network that `grows` may be given more than it has.
+    """
     dense = model.count(torch.ones(model.coupling.size, dtype=torch.bool))
     smallest = model.count(smallest_mask(model, round_to))
     for kind, limit in budget.limits.items():
         low, high = getattr(smallest, kind), getattr(dense, kind)
         if limit < low:
+            met = f"at least {low:,}" if grows else f"between {low:,} and {high:,}"
             raise InfeasibleBudget(
                 f"budget.max_{kind}",
                 f"max_{kind} is {limit:,}; the smallest network that can be returned has {low:,} {kind}, "
-                f"so it must be between {low:,} and {high:,}",
+                f"so it must be {met}",
             )
     return dense, smallest
 

@@ -43,7 +43,7 @@ def plan(
     _check(budget, training, expansion)
     prepared = prepare(model, info, training, weights=False)
     costs = cost_model(prepared.graph, prepared.coupling)
-    dense, smallest = check_feasible(costs, budget, training.round_to)
+    dense, smallest = check_feasible(costs, budget, training.round_to, grows=expansion is not None)
     if expansion is not None:
         awake_at_first(prepared.coupling, expansion)  # which raises InvalidInput
     groups = prepared.coupling.groups
@@ -71,7 +71,7 @@ def compress(
     prepared = prepare(job.model, inspect_dataset(job.dataset, layout=job.layout), training)
     network = Network(on_device(prepared.graph, job.device), prepared.coupling)
     costs = cost_model(network.graph, network.coupling)
-    dense, smallest = check_feasible(costs, job.budget, training.round_to)
+    dense, smallest = check_feasible(costs, job.budget, training.round_to, grows=job.expansion is not None)
     yield _between(job, Stage.PREPARE, epoch=0)
     data = load_dataset(
         job.dataset,

@@ -133,6 +133,12 @@ def test_a_budget_below_the_smallest_network_is_refused(kind: str) -> None:
     assert f"between {low:,} and {high:,}" in refused.value.message
 
 
+def test_a_network_that_grows_has_no_largest_budget() -> None:
+    """What it begins with is no limit to what it may be given."""
+    with pytest.raises(InfeasibleBudget, match=f"at least {SMALLEST.params}$"):
+        check_feasible(CONV_MODEL, Budget(max_params=SMALLEST.params - 1), grows=True)
+
+
 def test_every_limit_counts() -> None:
     """A budget with several limits holds when all do."""
     cost = Cost(params=10, macs=20, bytes=40)
