@@ -36,6 +36,7 @@ class Task:
     lr: float | None = None  # the default
 
 
+BC_GHS = Budget(max_params=2_700, max_macs=158_000)  # what its network has
 MOONS = CatalogueModel(name="mlp", params={"hidden": "80"})
 TASKS = {
     "mlp": Task(
@@ -50,9 +51,7 @@ TASKS = {
         large=CatalogueModel(name="lenet5-caffe"),
         small=CatalogueModel(name="lenet5-caffe", params={"widths": "3,3,3"}),
         awake={},
-        budgets=dict.fromkeys(
-            ("expand", "sparsify"), Budget(max_params=2_700, max_macs=158_000)
-        ),  # as BC-GHS has
+        budgets={"expand": BC_GHS, "sparsify": BC_GHS},
         epochs=60,
         batch_size=128,
     ),

@@ -183,13 +183,14 @@ def _normalisation(
     network: "Network", node: fx.Node, module: Any, one: "Pass"
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, bool]:
     """Mean and variance that were gathered, scale, shift, and whether the input's own statistics are taken."""
+
+    def tensor(name: str) -> Tensor | None:
+        return network.tensor(f"{node.target}.{name}", one)
+
     training = one.noise is not None or not module.track_running_stats
     stats = not training or one.update_stats
-    mean, variance, scale, shift = (
-        network.tensor(f"{node.target}.{name}", one)
-        for name in ("running_mean", "running_var", "weight", "bias")
-    )
-    return mean if stats else None, variance if stats else None, scale, shift, training
+    gathered = (tensor("running_mean"), tensor("running_var")) if stats else (None, None)
+    return *gathered, tensor("weight"), tensor("bias"), training
 
 
 def _dropout(network: "Network", node: fx.Node, module: Any) -> Kernel:
